@@ -1,0 +1,202 @@
+"""How the object of a scene moves: centre, size, angle and opacity for each frame.
+
+The one place that knows what a motion word looks like. All lengths are fractions of the frame's side, x grows to the
+right and y downwards, so that one track serves every frame size. Time runs over the whole clip.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kinolenta.data.scene import GROUND_PLACES, IN_PLACE, MOTIONS, PLACES
+from kinolenta.errors import DataError, require
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from kinolenta.data.scene import Noun, Scene
+
+TRAVELS = ("left", "right", "up", "down")
+FRAME_MARGIN = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """Where one drawing is in each frame.
+
+    x, y: centre of the drawing; scale: its longer side; angle: degrees, clockwise on the screen;
+    opacity: 0 is invisible. Offsets: shift of every copy from (x, y).
+    """
+
+    x: "Float[np.ndarray, 'n']"
+    y: "Float[np.ndarray, 'n']"
+    scale: "Float[np.ndarray, 'n']"
+    angle: "Float[np.ndarray, 'n']"
+    opacity: "Float[np.ndarray, 'n']"
+    offsets: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
+
+
+def stands(noun: "Noun", background: str) -> bool:
+    """Whether the drawing rests on the ground or the water instead of floating in the frame."""
+    if background in GROUND_PLACES:
+        return noun.habitat in ("ground", "any", "water")
+    return background == "sea" and noun.habitat != "air"
+
+
+def mirrored(scene: "Scene", noun: "Noun", rng: np.random.Generator) -> bool:
+    """Whether to flip the drawing: so that it looks where it goes; by coin where it goes nowhere."""
+    coin = bool(rng.integers(2))  # drawn always, so that later draws do not depend on the noun
+    if noun.faces == "none":
+        return False
+    if scene.motion in ("left", "right"):
+        return noun.faces != scene.motion
+    return coin
+
+
+def track(
+    scene: "Scene", noun: "Noun", rng: np.random.Generator, *, aspect: tuple[float, float], num_frames: int
+) -> Track:
+    """The track of a scene; ``aspect`` is (width, height) of the drawing, the longer one being 1.
+
+    Raises DataError for a motion that is not in the vocabulary.
+    """
+    known = (*MOTIONS, IN_PLACE)
+    require(
+        scene.motion in known, DataError, "unknown motion {!r}; use one of {}", scene.motion, ", ".join(known)
+    )
+    require(1 <= scene.count <= 3, DataError, "count is {}; a scene holds 1 to 3 objects", scene.count)
+    wide, tall = aspect
+    time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
+    draw = rng.random(
+        8
+    )  # fixed number of draws: side, place across, contact, amplitude, start, phase, cycles, spare
+    side = _side(scene, draw[0])
+    offsets, pitch = _formation(scene, side, wide, tall)
+    group_wide = wide * side + 2 * max(abs(dx) for dx, _ in offsets)
+    group_tall = tall * side + max(dy for _, dy in offsets) - min(dy for _, dy in offsets)
+
+    on_ground = stands(noun, scene.background)
+    contact = 0.78 + 0.14 * draw[2]
+    if scene.count == 3 and pitch:  # the back row stands below the horizon too
+        contact = 0.88 + 0.06 * draw[2]
+    centre_x = 0.5 + _room(group_wide, 0.1) * (2 * draw[1] - 1)
+    centre_y = contact - tall * side / 2 if on_ground else _float_height(scene, noun, draw[2], group_tall)
+
+    x = np.full(num_frames, centre_x)
+    y = np.full(num_frames, centre_y)
+    scale = np.full(num_frames, side)
+    angle = np.zeros(num_frames)
+    opacity = np.ones(num_frames)
+    eased = 0.75 * time + 0.25 * time * time * (3 - 2 * time)
+
+    if scene.motion in TRAVELS:
+        reach = _reach(scene, draw[3])
+        along = reach * (1 - 2 * eased)
+        if scene.motion == "right":
+            x = 0.5 - along
+        elif scene.motion == "left":
+            x = 0.5 + along
+        else:
+            middle = 0.5 if not on_ground or scene.speed == "fast" else min(0.5, centre_y - reach)
+            y = middle + along if scene.motion == "up" else middle - along
+    elif scene.motion in ("rotate_cw", "rotate_ccw"):
+        turn = {None: 290 + 70 * draw[3], "slow": 130 + 50 * draw[3], "fast": 540.0}[scene.speed]
+        angle = turn * eased * (1 if scene.motion == "rotate_cw" else -1)
+    elif scene.motion in ("grow", "shrink"):
+        smallest = 0.3 * side
+        grown = eased if scene.motion == "grow" else 1 - eased
+        scale = smallest + (side - smallest) * grown
+        if on_ground:  # the feet stay where they are
+            y = contact - tall * scale / 2
+    elif scene.motion == "bounce":
+        jumps = 2 + int(draw[6] < 0.5)
+        room = max(0.22, min(0.3, centre_y - tall * side / 2))
+        height = min(0.22 + 0.08 * draw[3], room)
+        rest = centre_y if on_ground else 0.5 + height / 2
+        y = rest - height * np.abs(np.sin(np.pi * jumps * time))
+    elif scene.motion == "swing":
+        sense = 1 if draw[5] < 0.5 else -1
+        if on_ground:  # rocks on its feet
+            angle = sense * (17 + 6 * draw[3]) * np.sin(4 * np.pi * time)
+            x, y = _about(x, y, angle, tall * side / 2)
+        else:  # hangs by its top
+            angle = sense * (26 + 9 * draw[3]) * np.sin(4 * np.pi * time)
+            x, y = _about(x, y, angle, -tall * side / 2)
+    elif scene.motion in ("appear", "vanish"):
+        shown = time if scene.motion == "appear" else 1 - time
+        opacity = np.clip(shown / 0.7, 0.0, 1.0)
+
+    return Track(x=x, y=y, scale=scale, angle=angle, opacity=opacity, offsets=offsets)
+
+
+def _side(scene: "Scene", share: float) -> float:
+    """Longer side of the drawing at its largest; half of the frame and more, so that its shape can be told."""
+    if scene.count > 1:
+        return 0.36 + 0.06 * share
+    if scene.motion in ("grow", "shrink"):
+        return 0.8 + 0.08 * share
+    if scene.motion in (*TRAVELS, "bounce", "swing"):
+        return 0.5 + 0.12 * share
+    if scene.motion in ("rotate_cw", "rotate_ccw"):
+        return 0.55 + 0.15 * share
+    return 0.58 + 0.2 * share
+
+
+def _formation(
+    scene: "Scene", side: float, wide: float, tall: float
+) -> tuple[tuple[tuple[float, float], ...], float]:
+    """Offsets of the copies, which never overlap, and the height of the back row above the front one (0: none).
+
+    Two stand side by side; three in a triangle with one behind, or in a row where they go up or down.
+    """
+    if scene.count == 1:
+        return ((0.0, 0.0),), 0.0
+    if scene.motion in ("rotate_cw", "rotate_ccw"):
+        wide = tall = 1.08  # about the circle that a drawing sweeps
+    elif scene.motion == "swing":
+        wide, tall = max(wide, 0.5) * 1.15, tall * 1.05
+    step = side * wide * 1.06
+    if scene.count == 2:
+        return ((-step / 2, 0.0), (step / 2, 0.0)), 0.0
+    row = min(step, 0.33)
+    if scene.motion in ("up", "down", "bounce") and row >= side * wide:
+        return ((-row, 0.0), (0.0, 0.0), (row, 0.0)), 0.0
+    back = side * tall * 1.02
+    return ((0.0, -back), (-step / 2, 0.0), (step / 2, 0.0)), back
+
+
+def _room(extent: float, wish: float) -> float:
+    """How far from the middle something of this extent may stand without leaving the frame."""
+    return max(0.0, min(wish, 0.5 - FRAME_MARGIN - extent / 2))
+
+
+def _float_height(scene: "Scene", noun: "Noun", share: float, extent: float) -> float:
+    """Height of the front row's centre for what does not stand: the middle, or the upper half above a ground."""
+    low, high = 0.46, 0.54
+    if scene.background in PLACES and noun.habitat == "air":
+        low, high = (0.3, 0.42) if scene.background in (*GROUND_PLACES, "sea") else (0.4, 0.52)
+    middle = low + (high - low) * share
+    middle = max(middle, min(0.5, extent / 2 + FRAME_MARGIN))
+    back = extent - _side_extent(extent, scene)
+    return middle + back / 2
+
+
+def _side_extent(extent: float, scene: "Scene") -> float:
+    """Height of one row of a group that is this high."""
+    return extent / 2.02 if scene.count == 3 and scene.motion not in ("up", "down", "bounce") else extent
+
+
+def _reach(scene: "Scene", share: float) -> float:
+    """Half of the way that a travelling group goes."""
+    if scene.speed == "slow":
+        return 0.12 + 0.02 * share
+    if scene.speed == "fast":
+        return 0.6
+    return 0.26 + 0.05 * share
+
+
+def _about(x: np.ndarray, y: np.ndarray, angle: np.ndarray, below: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centres after turning about the point that lies ``below`` under the centre (negative: above it)."""
+    turn = np.deg2rad(angle)
+    return x + below * np.sin(turn), y + below * (1 - np.cos(turn))
