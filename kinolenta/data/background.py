@@ -1,6 +1,6 @@
 """What stands behind the object: plain colours and six drawn places, smooth so that few codes hold them.
 
-Every place has a fixed set of variants, drawn once per size and kept, since drawing one costs more than a clip.
+Every place has a fixed set of variants, drawn once per size and kept: drawing one costs more than a clip.
 """
 
 from functools import lru_cache
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinolenta.data.scene import COLOURS, PLACES
+from kinolenta.data.scene import BACKGROUNDS, COLOURS, PLACES
 from kinolenta.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def plain(name: str, shift: float, size: int) -> "Float[np.ndarray, 'size size 3
         DataError,
         "unknown background {!r}; use one of {}",
         name,
-        ", ".join((*COLOURS, *PLACES)),
+        ", ".join(BACKGROUNDS),
     )
     colour = np.clip(np.asarray(COLOURS[name], np.float32) + shift, 0, 255)
     return np.broadcast_to(colour, (size, size, 3))
@@ -78,12 +78,9 @@ def _fade(top: tuple[int, int, int], bottom: tuple[int, int, int], weight: np.nd
 
 def _wave(x: np.ndarray, rng: np.random.Generator, height: float, cycles: float) -> np.ndarray:
     """A gentle line around 0 made of two sines."""
-    phase = rng.uniform(0, 2 * np.pi, 2)
-    return (
-        height
-        * (np.sin(2 * np.pi * cycles * x + phase[0]) + 0.5 * np.sin(4.3 * np.pi * cycles * x + phase[1]))
-        / 1.5
-    )
+    first, second = rng.uniform(0, 2 * np.pi, 2)
+    turns = 2 * np.pi * cycles * x
+    return height / 1.5 * (np.sin(turns + first) + 0.5 * np.sin(2.15 * turns + second))
 
 
 def _below(y: np.ndarray, line: np.ndarray | float, soft: float) -> np.ndarray:

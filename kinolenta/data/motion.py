@@ -1,7 +1,7 @@
 """How the object of a scene moves: centre, size, angle and opacity for each frame.
 
-The one place that knows what a motion word looks like. All lengths are fractions of the frame's side, x grows to the
-right and y downwards, so that one track serves every frame size. Time runs over the whole clip.
+The one place that knows what a motion word looks like. All lengths are fractions of the frame's side, x grows
+to the right and y downwards, so that one track serves every frame size. Time runs over the whole clip.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Track:
     opacity: 0 is invisible. Offsets: shift of every copy from (x, y).
     """
 
-    x: "Float[np.ndarray, 'n']"
-    y: "Float[np.ndarray, 'n']"
-    scale: "Float[np.ndarray, 'n']"
-    angle: "Float[np.ndarray, 'n']"
-    opacity: "Float[np.ndarray, 'n']"
+    x: "Float[np.ndarray, ' n']"
+    y: "Float[np.ndarray, ' n']"
+    scale: "Float[np.ndarray, ' n']"
+    angle: "Float[np.ndarray, ' n']"
+    opacity: "Float[np.ndarray, ' n']"
     offsets: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
 
 
@@ -110,13 +110,13 @@ def track(
         if on_ground:  # the feet stay where they are
             y = contact - tall * scale / 2
     elif scene.motion == "bounce":
-        jumps = 2 + int(draw[6] < 0.5)
+        jumps = 2 + int(draw[5] < 0.5)
         room = max(0.22, min(0.3, centre_y - tall * side / 2))
         height = min(0.22 + 0.08 * draw[3], room)
         rest = centre_y if on_ground else 0.5 + height / 2
         y = rest - height * np.abs(np.sin(np.pi * jumps * time))
     elif scene.motion == "swing":
-        sense = 1 if draw[5] < 0.5 else -1
+        sense = 1 if draw[4] < 0.5 else -1
         if on_ground:  # rocks on its feet
             angle = sense * (17 + 6 * draw[3]) * np.sin(4 * np.pi * time)
             x, y = _about(x, y, angle, tall * side / 2)
@@ -131,7 +131,7 @@ def track(
 
 
 def _side(scene: "Scene", share: float) -> float:
-    """Longer side of the drawing at its largest; half of the frame and more, so that its shape can be told."""
+    """Longer side of the drawing at its largest: half of the frame and more, so that its shape shows."""
     if scene.count > 1:
         return 0.36 + 0.06 * share
     if scene.motion in ("grow", "shrink"):
@@ -146,7 +146,7 @@ def _side(scene: "Scene", share: float) -> float:
 def _formation(
     scene: "Scene", side: float, wide: float, tall: float
 ) -> tuple[tuple[tuple[float, float], ...], float]:
-    """Offsets of the copies, which never overlap, and the height of the back row above the front one (0: none).
+    """Offsets of the copies, which never overlap, and the height of the back row over the front one.
 
     Two stand side by side; three in a triangle with one behind, or in a row where they go up or down.
     """
@@ -172,7 +172,7 @@ def _room(extent: float, wish: float) -> float:
 
 
 def _float_height(scene: "Scene", noun: "Noun", share: float, extent: float) -> float:
-    """Height of the front row's centre for what does not stand: the middle, or the upper half above a ground."""
+    """Height of the front row's centre for what floats: the middle, or the upper half above a ground."""
     low, high = 0.46, 0.54
     if scene.background in PLACES and noun.habitat == "air":
         low, high = (0.3, 0.42) if scene.background in (*GROUND_PLACES, "sea") else (0.4, 0.52)

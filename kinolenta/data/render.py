@@ -1,7 +1,7 @@
 """Draws a scene as a clip: one sprite, one background, one affine map per frame.
 
-A clip is a function of the scene alone: the generator is seeded by a hash of the scene's fields, and the frame size
-and the number of frames change neither the draws nor their order.
+A clip is a function of the scene alone: the generator is seeded by a hash of its fields, and the frame
+size and the number of frames change neither the draws nor their order.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def render(
 ) -> "UInt8[np.ndarray, 'num_frames size size 3']":
     """The clip of a scene: RGB at 8 frames a second.
 
-    Raises ShapeError for a size under 16 px or no frames, DataError for a noun, style, motion or colour unknown.
+    Raises ShapeError for a size under 16 px or no frames, DataError for an unknown noun, motion or colour.
     """
     require(size >= 16, ShapeError, "size is {} px; frames must be at least 16 px", size)
     require(num_frames >= 1, ShapeError, "num_frames is {}; a clip has at least 1 frame", num_frames)
@@ -77,9 +77,7 @@ def render(
     path = track(scene, noun, rng, aspect=aspect, num_frames=num_frames)
 
     patches, corner_x, corner_y = _sample(drawing, extent, path, size, scene.tint)
-    clip = np.repeat(
-        back.transpose(2, 0, 1)[None], num_frames, axis=0
-    )  # planes are faster to blend than pixels
+    clip = np.repeat(back.transpose(2, 0, 1)[None], num_frames, axis=0)  # planes blend faster
     for dx, dy in path.offsets:
         _paste(clip, patches, corner_x + round(dx * size), corner_y + round(dy * size))
     return np.ascontiguousarray((clip + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
@@ -110,7 +108,7 @@ def _extent(drawing: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _premultiplied(drawing: np.ndarray) -> torch.Tensor:
-    """Straight RGBA to premultiplied RGBA, uint8 [n, 4, s, s] in channels-last memory, which reduces fastest."""
+    """Straight RGBA to premultiplied RGBA, uint8 [n, 4, s, s], channels last in memory: reduces fastest."""
     factor = np.repeat(drawing[..., 3:], 4, axis=-1).astype(np.uint16)
     factor[..., 3] = 255
     factor *= drawing
@@ -127,9 +125,9 @@ def _usual_luma(drawing: np.ndarray) -> float:
 
 
 def _tinted(colours: torch.Tensor, tint: str, usual: float) -> torch.Tensor:
-    """Recolours premultiplied float [n, 4, s, s] by luminance: ``usual`` becomes the tint, darker parts its shades.
+    """Recolours premultiplied float [n, 4, s, s] by luminance: ``usual`` becomes the tint, darker its shades.
 
-    Near-white parts of a drawing that is not white itself (eyes, teeth, windows) stay white, outlines stay dark.
+    Near-white parts of a drawing that is not white itself (eyes, teeth) stay white, outlines stay dark.
     """
     planes = colours.permute(1, 0, 2, 3).contiguous().numpy()
     alpha = planes[3]
@@ -161,8 +159,8 @@ def _sample(
 ) -> tuple["Float[np.ndarray, 'n 4 h w']", np.ndarray, np.ndarray]:
     """The sprite as it looks in every frame, in windows of one size, and where their upper left corners go.
 
-    Windows hold only what the drawing can cover. The sprite is first reduced to about the size that it will have,
-    since bilinear sampling alone would alias.
+    Windows hold only what the drawing can cover. The sprite is first reduced to about the size that it will
+    have, since bilinear sampling alone would alias.
     """
     left, top, right, bottom = extent
     longest = max(right - left, bottom - top)
@@ -176,7 +174,7 @@ def _sample(
     corner_x = np.floor(path.x * size).astype(np.int64) - window_w // 2
     corner_y = np.floor(path.y * size).astype(np.int64) - window_h // 2
 
-    # Pixel centres relative to the drawing's centre, turned back, in units of half a sprite: grid_sample's range.
+    # Pixel centres relative to the drawing's, turned back, in halves of a sprite: grid_sample's range.
     dx = (corner_x + 0.5 - path.x * size)[:, None] + np.arange(window_w)
     dy = (corner_y + 0.5 - path.y * size)[:, None] + np.arange(window_h)
     unit = (2 * longest / (path.scale * size))[:, None]
