@@ -1,0 +1,215 @@
+"""The strip: where text and codes stand in one row of token_ids, and what that makes of each slot.
+
+    <bos> left text <eot> | codes in raster order (t, h, w) | <eov> right text <eos>
+
+Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on plain
+integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this module.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kinolenta.errors import PromptError, ShapeError, require
+from kinolenta.transformer.config import GPTConfig
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Strip:
+    """A batch of rows, each with its text and codes at its own slots and dead slots at one end.
+
+    token_ids: [b, s] int64, joint ids, the pad id in dead slots. text_start [b]: slot of <bos>.
+    code_start [b]: slot of the first code, one after <eot>. length [b]: one after the last live slot.
+    num_codes: codes in every row; they stand at code_start .. code_start + num_codes - 1.
+    """
+
+    token_ids: Tensor
+    text_start: Tensor
+    code_start: Tensor
+    length: Tensor
+    num_codes: int
+
+    def to(self, device: torch.device | str) -> "Strip":
+        """The same strip on another device."""
+        return Strip(
+            token_ids=self.token_ids.to(device),
+            text_start=self.text_start.to(device),
+            code_start=self.code_start.to(device),
+            length=self.length.to(device),
+            num_codes=self.num_codes,
+        )
+
+
+class Unpacked(NamedTuple):
+    """Left texts, codes [b, num_codes] and right texts (None where a row ends with its codes)."""
+
+    left: list[list[int]]
+    codes: Tensor
+    right: list[list[int] | None]
+
+
+class SequenceLayout:
+    """Packs text_ids and codes into strips and back, for the sizes of one configuration."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        self.config = config
+        self.text_slots = config.text_len + 2  # with <bos> and <eot>
+
+    def pack(
+        self,
+        text_ids: Sequence[Sequence[int]],
+        codes: Tensor | None = None,
+        right_text_ids: Sequence[Sequence[int] | None] | None = None,
+    ) -> Strip:
+        """Rows without gaps, dead slots at the right end only, so that plain causal attention serves for training.
+
+        codes: [b, n] int64 in raster order, or [b, t, h, w]. right_text_ids: per row a text, or None to end the row
+        with its codes. Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
+        """
+        flat = self._checked_codes(codes, len(text_ids))
+        config, num_codes = self.config, flat.shape[1]
+        rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
+        require(len(rights) == len(text_ids), ShapeError, "{} left texts but {} right.", len(text_ids), len(rights))
+        heads = [[config.bos_id, *self._checked_text(ids), config.eot_id] for ids in text_ids]
+        tails = [
+            [] if ids is None else [config.eov_id, *self._checked_text(ids, limited=False), config.eos_id]
+            for ids in rights
+        ]
+        lengths = [len(head) + num_codes + len(tail) for head, tail in zip(heads, tails, strict=True)]
+        token_ids = torch.full((len(heads), max(lengths)), config.pad_id)
+        for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
+            stop = len(head) + num_codes
+            token_ids[row, : len(head)] = torch.tensor(head)
+            token_ids[row, len(head) : stop] = flat[row] + config.text_vocab_size
+            token_ids[row, stop : stop + len(tail)] = torch.tensor(tail, dtype=torch.int64)
+        return Strip(
+            token_ids=token_ids,
+            text_start=torch.zeros(len(heads), dtype=torch.int64),
+            code_start=torch.tensor([len(head) for head in heads]),
+            length=torch.tensor(lengths),
+            num_codes=num_codes,
+        )
+
+    def pack_prefill(self, text_ids: Sequence[Sequence[int]], known_codes: Tensor | None = None) -> Strip:
+        """Rows whose text ends at one fixed slot, dead slots on the left: shapes never depend on the neighbours.
+
+        known_codes: [b, k] int64, the first k codes of every clip in raster order; k = 0 or None if none is known.
+        """
+        packed = self.pack(text_ids, known_codes)
+        codes = self.unpack(packed).codes
+        token_ids = torch.full((len(text_ids), self.text_slots), self.config.pad_id)
+        for row, ids in enumerate(text_ids):
+            token_ids[row, self.text_slots - len(ids) - 2 :] = packed.token_ids[row, : len(ids) + 2]
+        return Strip(
+            token_ids=torch.cat((token_ids, codes + self.config.text_vocab_size), 1),
+            text_start=self.text_slots - packed.code_start,
+            code_start=torch.full_like(packed.code_start, self.text_slots),
+            length=torch.full_like(packed.code_start, self.text_slots + packed.num_codes),
+            num_codes=packed.num_codes,
+        )
+
+    def unpack(self, strip: Strip) -> Unpacked:
+        """The inverse of both packs."""
+        left, right = [], []
+        for row, start, code_start, length in zip(
+            strip.token_ids.tolist(),
+            strip.text_start.tolist(),
+            strip.code_start.tolist(),
+            strip.length.tolist(),
+            strict=True,
+        ):
+            stop = code_start + strip.num_codes
+            left.append(row[start + 1 : code_start - 1])
+            right.append(row[stop + 1 : length - 1] if stop < length else None)
+        codes = strip.token_ids.gather(1, self.code_slots(strip)) - self.config.text_vocab_size
+        return Unpacked(left, codes, right)
+
+    def code_slots(self, strip: Strip) -> Tensor:
+        """Slot of every code, [b, num_codes]; the slot before predicts it."""
+        return strip.code_start[:, None] + torch.arange(strip.num_codes, device=strip.code_start.device)
+
+    def code_index(self, strip: Strip) -> Tensor:
+        """Raster index of the code that stands at each slot, [b, s]; below 0 or from num_codes on: none does."""
+        return torch.arange(strip.token_ids.shape[1], device=strip.code_start.device) - strip.code_start[:, None]
+
+    def positions(self, strip: Strip) -> Tensor:
+        """Places (s, t, h, w) of all slots, [b, s, 4]: text counts on s with (t, h, w) = 0, codes the other way round.
+
+        The right text goes on after text_len + 2, wherever the left one ended.
+        """
+        index = self.code_index(strip)
+        is_code = (index >= 0) & (index < strip.num_codes)
+        left = (index + (strip.code_start - strip.text_start)[:, None]).clamp(min=0)
+        right = index - strip.num_codes + self.text_slots
+        order = torch.where(index < 0, left, right).masked_fill(is_code, 0)
+        places = self.places(index) * is_code[..., None]
+        return torch.cat((order[..., None], places), -1)
+
+    def targets(self, strip: Strip) -> tuple[Tensor, Tensor]:
+        """What each slot predicts and what stood there before: two int64 tensors [b, s].
+
+        First the raster index of the code after the slot, from <eot> to the last code, -1 elsewhere. (The last
+        code too has a next place, whether or not the strip goes there: it may be the end of a known beginning.)
+        Then the code one frame before that place, or codebook_size for none. It stands h * w - 1 slots back.
+        """
+        target, back = self.code_index(strip) + 1, self.config.codes_per_frame - 1
+        earlier = F.pad(strip.token_ids, (back, 0))[:, : target.shape[1]] - self.config.text_vocab_size
+        known = (target > back) & (target <= strip.num_codes)
+        earlier = earlier.where(known, self.config.codebook_size)
+        return target.where((target >= 0) & (target <= strip.num_codes), -1), earlier
+
+    def places(self, code_index: Tensor) -> Tensor:
+        """Grid place (t, h, w) of raster indices, [..., 3]."""
+        _, height, width = self.config.grid
+        t = code_index.div(height * width, rounding_mode="floor")
+        row = code_index.div(width, rounding_mode="floor") % height
+        return torch.stack((t, row, code_index % width), -1)
+
+    def _checked_text(self, text_ids: Sequence[int], limited: bool = True) -> Sequence[int]:
+        config = self.config
+        require(
+            not limited or len(text_ids) <= config.text_len,
+            PromptError,
+            "text is {} text_ids; this model takes {}. Shorten it.",
+            len(text_ids),
+            config.text_len,
+        )
+        require(
+            not len(text_ids) or 0 <= min(text_ids) <= max(text_ids) < config.text_vocab_size,
+            PromptError,
+            "text_ids must lie in 0..{}; the tokenizer and the transformer are not of one model.",
+            config.text_vocab_size - 1,
+        )
+        return text_ids
+
+    def _checked_codes(self, codes: Tensor | None, batch: int) -> Tensor:
+        if codes is None:
+            return torch.zeros(batch, 0, dtype=torch.int64)
+        require(
+            codes.ndim in (2, 4) and codes.shape[0] == batch and codes.dtype == torch.int64,
+            ShapeError,
+            "codes are {} {}; expected int64 [{}, n] or [{}, t, h, w], a row for each text.",
+            codes.dtype,
+            list(codes.shape),
+            batch,
+            batch,
+        )
+        require(
+            codes.ndim == 2 or tuple(codes.shape[2:]) == tuple(self.config.grid[1:]),
+            ShapeError,
+            "codes have frames of {}; this model has {}.",
+            list(codes.shape[2:]),
+            list(self.config.grid[1:]),
+        )
+        flat = codes.flatten(1)
+        require(
+            not flat.numel() or (int(flat.min()) >= 0 and int(flat.max()) < self.config.codebook_size),
+            ShapeError,
+            "codes must lie in 0..{}; the codebook and the transformer are not of one model.",
+            self.config.codebook_size - 1,
+        )
+        return flat

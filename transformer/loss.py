@@ -1,0 +1,74 @@
+"""What the GPT learns from: cross-entropy of the codes, per latent frame, and of the right texts."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kinolenta.errors import ShapeError, require
+from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.layout import Strip
+
+Z_WEIGHT = 1e-4
+
+
+class StripLoss(NamedTuple):
+    """Parts of the loss, all differentiable.
+
+    code_nats: [t] mean nats per code of each latent frame. text_nats: mean nats per right text_id (and <eos>), zero if
+    no row has right text. z_loss: mean squared log-normaliser of the code logits, which keeps them from drifting.
+    """
+
+    code_nats: Tensor
+    text_nats: Tensor
+    z_loss: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The one number to minimise: code and text nats, and a trace of z-loss."""
+        return self.code_nats.mean() + self.text_nats + Z_WEIGHT * self.z_loss
+
+
+def strip_loss(model: GPT, strip: Strip) -> StripLoss:
+    """Loss of a packed batch of whole latent frames; cross-entropy in float32 under autocast too.
+
+    Raises ShapeError if the strip does not hold whole latent frames.
+    """
+    per_frame = model.config.codes_per_frame
+    require(
+        strip.num_codes > 0 and strip.num_codes % per_frame == 0,
+        ShapeError,
+        "strip holds {} codes a row; training takes whole latent frames of {}.",
+        strip.num_codes,
+        per_frame,
+    )
+    hidden = model(strip)
+    slots = model.layout.code_slots(strip)
+    codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
+    nats, normalisers = _cross_entropy(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
+    code_nats = nats.view(-1, strip.num_codes // per_frame, per_frame).mean((0, 2))
+    return StripLoss(code_nats, _text_nats(model, strip, hidden), normalisers.square().mean())
+
+
+def _text_nats(model: GPT, strip: Strip, hidden: Tensor) -> Tensor:
+    """Predicted slots: all after <eov>, to <eos>."""
+    slots = torch.arange(hidden.shape[1], device=hidden.device)
+    predicts = (slots >= (strip.code_start + strip.num_codes)[:, None]) & (slots < strip.length[:, None] - 1)
+    if not bool(predicts.any()):
+        return hidden.new_zeros(())
+    row, slot = predicts.nonzero(as_tuple=True)
+    nats, _ = _cross_entropy(model.text_logits(hidden[row, slot]), strip.token_ids[row, slot + 1])
+    return nats.mean()
+
+
+def _rows(hidden: Tensor, slots: Tensor) -> Tensor:
+    """Hidden states at slots [b, n] of every row, as [b * n, d]."""
+    first = torch.arange(hidden.shape[0], device=hidden.device)[:, None] * hidden.shape[1]
+    return hidden.flatten(0, 1).index_select(0, (first + slots).flatten())
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats [n] of the targets and log-normalisers [n]: one pass of logsumexp serves both."""
+    logits = logits.float()
+    normalisers = logits.logsumexp(-1)
+    return normalisers - logits.gather(1, targets[:, None])[:, 0], normalisers
