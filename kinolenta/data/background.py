@@ -132,7 +132,7 @@ def _sky(x: np.ndarray, y: np.ndarray, level: float, rng: np.random.Generator, p
         cloud = np.zeros_like(x, dtype=np.float32)
         for dx, dy, radius in ((-0.11, 0.015, 0.1), (0.0, -0.02, 0.13), (0.12, 0.01, 0.11)):
             cloud = np.maximum(cloud, _blob(x, y, cx + dx, cy + dy, radius * 1.25, radius * 0.75))
-        image = _mix(image, np.asarray((255, 255, 255), np.float32), np.clip(cloud * 1.5, 0, 0.95))
+        image = _mix(image, np.asarray((255, 255, 255), np.float32), np.clip(cloud * 1.2, 0, 0.85))
     return image
 
 

@@ -68,21 +68,19 @@ def track(
     require(1 <= scene.count <= 3, DataError, "count is {}; a scene holds 1 to 3 objects", scene.count)
     wide, tall = aspect
     time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
-    draw = rng.random(
-        8
-    )  # fixed number of draws: side, place across, contact, amplitude, start, phase, cycles, spare
+    draw = rng.random(6)  # side, place across, height, amplitude, sense, cycles: always as many
     side = _side(scene, draw[0])
-    offsets, pitch = _formation(scene, side, wide, tall)
+    offsets, back = _formation(scene, side, wide, tall)
     group_wide = wide * side + 2 * max(abs(dx) for dx, _ in offsets)
-    group_tall = tall * side + max(dy for _, dy in offsets) - min(dy for _, dy in offsets)
+    group_tall = tall * side + back
 
     on_ground = stands(noun, scene.background)
-    contact = 0.78 + 0.14 * draw[2]
-    if scene.count == 3 and pitch:  # the back row stands below the horizon too
-        contact = 0.88 + 0.06 * draw[2]
+    contact = 0.88 + 0.06 * draw[2] if back else 0.78 + 0.14 * draw[2]  # the back row must stand too
     centre_x = 0.5 + _room(group_wide, 0.1) * (2 * draw[1] - 1)
-    centre_y = contact - tall * side / 2 if on_ground else _float_height(scene, noun, draw[2], group_tall)
-
+    if on_ground:
+        centre_y = contact - tall * side / 2
+    else:
+        centre_y = _float_height(scene, noun, draw[2], group_tall) + back / 2
     x = np.full(num_frames, centre_x)
     y = np.full(num_frames, centre_y)
     scale = np.full(num_frames, side)
@@ -98,7 +96,10 @@ def track(
         elif scene.motion == "left":
             x = 0.5 + along
         else:
-            middle = 0.5 if not on_ground or scene.speed == "fast" else min(0.5, centre_y - reach)
+            middle = 0.5 + back / 2
+            if on_ground and scene.speed != "fast":  # between standing and the top of the frame
+                middle = (centre_y + max(0.25, centre_y - 2 * reach)) / 2
+                along *= (centre_y - middle) / reach
             y = middle + along if scene.motion == "up" else middle - along
     elif scene.motion in ("rotate_cw", "rotate_ccw"):
         turn = {None: 290 + 70 * draw[3], "slow": 130 + 50 * draw[3], "fast": 540.0}[scene.speed]
@@ -156,7 +157,7 @@ def _formation(
         wide = tall = 1.08  # about the circle that a drawing sweeps
     elif scene.motion == "swing":
         wide, tall = max(wide, 0.5) * 1.15, tall * 1.05
-    step = side * wide * 1.06
+    step = side * wide * 1.08
     if scene.count == 2:
         return ((-step / 2, 0.0), (step / 2, 0.0)), 0.0
     row = min(step, 0.33)
@@ -172,19 +173,13 @@ def _room(extent: float, wish: float) -> float:
 
 
 def _float_height(scene: "Scene", noun: "Noun", share: float, extent: float) -> float:
-    """Height of the front row's centre for what floats: the middle, or the upper half above a ground."""
+    """Height of the centre of what floats: the middle, or the upper half above a ground."""
     low, high = 0.46, 0.54
     if scene.background in PLACES and noun.habitat == "air":
         low, high = (0.3, 0.42) if scene.background in (*GROUND_PLACES, "sea") else (0.4, 0.52)
     middle = low + (high - low) * share
     middle = max(middle, min(0.5, extent / 2 + FRAME_MARGIN))
-    back = extent - _side_extent(extent, scene)
-    return middle + back / 2
-
-
-def _side_extent(extent: float, scene: "Scene") -> float:
-    """Height of one row of a group that is this high."""
-    return extent / 2.02 if scene.count == 3 and scene.motion not in ("up", "down", "bounce") else extent
+    return middle
 
 
 def _reach(scene: "Scene", share: float) -> float:
@@ -193,7 +188,7 @@ def _reach(scene: "Scene", share: float) -> float:
         return 0.12 + 0.02 * share
     if scene.speed == "fast":
         return 0.6
-    return 0.26 + 0.05 * share
+    return (0.26 if scene.count == 1 else 0.2) + 0.05 * share
 
 
 def _about(x: np.ndarray, y: np.ndarray, angle: np.ndarray, below: float) -> tuple[np.ndarray, np.ndarray]:
