@@ -1,0 +1,73 @@
+"""Layers of the VQGAN. Invariant: nothing looks at later frames, and normalisation never mixes frames.
+
+Tensors are [b, t, h, w, c]; seen as [b, c, t, h, w] that is PyTorch's channels_last_3d, the layout in which bf16
+convolutions are fast on a CPU, so moving between the two costs no copy.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+Past = dict["CausalConv3d", Tensor]  # streaming state: the last inputs of every convolution that looks back
+
+
+class CausalConv3d(nn.Module):
+    """Convolution over (t, h, w) that sees the present and kernel_t - 1 earlier frames.
+
+    Before the first frame stands the first frame itself: zeros there would tell the network where a clip starts and
+    make long ones drift (Ge et al. 2022, arXiv:2204.03638). Space is padded with zeros.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: tuple[int, int], stride: int = 1) -> None:
+        super().__init__()
+        kernel_t, kernel_s = kernel
+        self.lookback = kernel_t - 1
+        self.conv = nn.Conv3d(
+            channels_in, channels_out, (kernel_t, kernel_s, kernel_s),
+            stride=(1, stride, stride), padding=(0, kernel_s // 2, kernel_s // 2),
+        )  # fmt: skip
+
+    def forward(self, x: "Float[Tensor, 'b t h w c']", past: Past | None = None) -> Tensor:
+        if self.lookback:
+            before = past.get(self) if past is not None else None
+            if before is None:
+                before = x[:, :1].expand(-1, self.lookback, -1, -1, -1)
+            x = torch.cat([before, x], dim=1)
+            if past is not None:
+                past[self] = x[:, -self.lookback :]
+        return rearrange(self.conv(rearrange(x, "b t h w c -> b c t h w")), "b c t h w -> b t h w c")
+
+
+class ResBlock(nn.Module):
+    """Pre-norm residual block, factorised into a spatial and a causal temporal convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_space = nn.LayerNorm(channels)
+        self.space = CausalConv3d(channels, channels, (1, 3))
+        self.norm_time = nn.LayerNorm(channels)
+        self.time = CausalConv3d(channels, channels, (3, 1))
+        nn.init.zeros_(self.time.conv.weight)
+        assert self.time.conv.bias is not None
+        nn.init.zeros_(self.time.conv.bias)
+
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        y = self.space(F.silu(self.norm_space(x)), past)
+        return x + self.time(F.silu(self.norm_time(y)), past)
+
+
+class Upsample(nn.Module):
+    """Twice the height and width: one matrix per position, its output laid out as 2x2 places."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels_in, 4 * channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(self.expand(x), "b t h w (i j c) -> b t (h i) (w j) c", i=2, j=2)
