@@ -1,8 +1,20 @@
 """text_ids (and known codes) -> codes: a GPT over one strip of text and video tokens."""
 
 from kinolenta.transformer.config import GPTConfig
+from kinolenta.transformer.generate import Generated, generate
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.loss import StripLoss, strip_loss
+from kinolenta.transformer.sampler import SamplingConfig
 
-__all__ = ["GPT", "GPTConfig", "SequenceLayout", "Strip", "StripLoss", "strip_loss"]
+__all__ = [
+    "GPT",
+    "GPTConfig",
+    "Generated",
+    "SamplingConfig",
+    "SequenceLayout",
+    "Strip",
+    "StripLoss",
+    "generate",
+    "strip_loss",
+]

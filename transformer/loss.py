@@ -1,6 +1,6 @@
 """What the GPT learns from: cross-entropy of the codes, per latent frame, and of the right texts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def strip_loss(model: GPT, strip: Strip) -> StripLoss:
     hidden = model(strip)
     slots = model.layout.code_slots(strip)
     codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
-    nats, normalisers = _cross_entropy(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
+    nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
     code_nats = nats.view(-1, strip.num_codes // per_frame, per_frame).mean((0, 2))
     return StripLoss(code_nats, _text_nats(model, strip, hidden), normalisers.square().mean())
 
@@ -57,7 +57,7 @@ def _text_nats(model: GPT, strip: Strip, hidden: Tensor) -> Tensor:
     if not bool(predicts.any()):
         return hidden.new_zeros(())
     row, slot = predicts.nonzero(as_tuple=True)
-    nats, _ = _cross_entropy(model.text_logits(hidden[row, slot]), strip.token_ids[row, slot + 1])
+    nats, _ = _CrossEntropy.apply(model.text_logits(hidden[row, slot]), strip.token_ids[row, slot + 1])
     return nats.mean()
 
 
@@ -67,8 +67,23 @@ def _rows(hidden: Tensor, slots: Tensor) -> Tensor:
     return hidden.flatten(0, 1).index_select(0, (first + slots).flatten())
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Nats [n] of the targets and log-normalisers [n]: one pass of logsumexp serves both."""
-    logits = logits.float()
-    normalisers = logits.logsumexp(-1)
-    return normalisers - logits.gather(1, targets[:, None])[:, 0], normalisers
+class _CrossEntropy(torch.autograd.Function):
+    """Nats [n] of the targets and log-normalisers [n], in float32 whatever the type of the logits.
+
+    One logsumexp serves both, and the backward pass fills a single buffer in place: at 4375 codes these passes over
+    memory cost more than a layer of the model.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        normalisers = logits.float().logsumexp(-1)
+        ctx.save_for_backward(logits, targets, normalisers)
+        return normalisers - logits.gather(1, targets[:, None])[:, 0].float(), normalisers
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        logits, targets, normalisers = ctx.saved_tensors
+        to_nats, to_normalisers = gradients
+        to_logits = (logits.float() - normalisers[:, None]).exp_().mul_((to_nats + to_normalisers)[:, None])
+        to_logits.scatter_add_(1, targets[:, None], -to_nats[:, None])
+        return to_logits.to(logits.dtype), None

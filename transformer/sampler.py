@@ -1,0 +1,71 @@
+"""From logits to one code: temperature, top-k and top-p, then the largest of logit plus Gumbel noise.
+
+argmax(logits + gumbel) is an exact draw from softmax(logits) (Gumbel 1954), and a function of its inputs alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kinolenta.config import Config
+from kinolenta.errors import ConfigError, GenerationError, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(Config):
+    """How codes are drawn.
+
+    temperature: divides the logits; 0 always takes the likeliest code. top_k: only the k likeliest codes.
+    top_p: only the likeliest codes that together hold probability top_p (after top_k). None: no restriction.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        _in_range("temperature", self.temperature, 0.0, 100.0)
+        if self.top_k is not None:
+            _in_range("top_k", self.top_k, 1, 1_000_000)
+        if self.top_p is not None:
+            _in_range("top_p", self.top_p, 1e-6, 1.0)
+
+
+def warp(logits: Tensor, sampling: SamplingConfig) -> Tensor:
+    """Logits [..., codebook_size] after temperature, with -inf at the codes that top_k and top_p rule out.
+
+    The likeliest code always stays. With temperature 0 the logits are returned as they are.
+    """
+    if sampling.temperature == 0:
+        return logits
+    warped = logits if sampling.temperature == 1 else logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
+        smallest = warped.topk(sampling.top_k).values[..., -1:]
+        warped = warped.masked_fill(warped < smallest, -math.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ordered, order = warped.sort(dim=-1, descending=True)
+        probability = ordered.softmax(-1)
+        likelier = probability.cumsum(-1) - probability  # held by the codes before this one
+        warped = warped.masked_fill((likelier >= sampling.top_p).gather(-1, order.argsort(-1)), -math.inf)
+    return warped
+
+
+def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, position: int) -> Tensor:
+    """Codes [...] from logits and Gumbel noise [..., codebook_size] of the code at one raster position.
+
+    Raises GenerationError if a row is not numbers, or rules out every code: argmax would quietly return code 0.
+    """
+    if not bool(logits.amax(-1).isfinite().all()):
+        share = float((~logits.isfinite()).double().mean())
+        raise GenerationError(
+            f"logits of code {position} are not finite in {share:.1%} of their values, so no code can be drawn; "
+            "the model's weights or the guidance scale are broken. Try guidance_scale=1, or another checkpoint."
+        )
+    warped = warp(logits, sampling)
+    return (warped if noise is None or sampling.temperature == 0 else warped + noise).argmax(-1)
+
+
+def _in_range(name: str, value: float, smallest: float, largest: float) -> None:
+    valid = not isinstance(value, bool) and isinstance(value, (int, float)) and smallest <= value <= largest
+    require(valid, ConfigError, "{} is {!r}; it must lie in {}..{}.", name, value, smallest, largest)
