@@ -9,10 +9,12 @@ missing, an extra or a misshapen tensor, and any NaN or infinity, is refused by 
 """
 
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +58,17 @@ class ModelIndex(Config):
             )
         if not 0 < self.fps <= 1000:
             raise ConfigError(f"ModelIndex.fps must be above 0 and at most 1000; got {self.fps}.")
+
+
+def demo_folder() -> Path:
+    """The folder of the checkpoint that comes with the package."""
+    return Path(str(resources.files("kinolenta.checkpoints"))) / "demo"
+
+
+def count_parameters(folder: str | Path) -> int:
+    """How many numbers the stage in ``folder`` holds, read from the header alone."""
+    header = _read_header(Path(folder) / WEIGHTS_NAME)
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def save_index(folder: str | Path, index: ModelIndex) -> None:
@@ -189,8 +202,10 @@ def _load_config(path: Path, config_class: type[ConfigT]) -> ConfigT:
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with atomic_path(path, CheckpointError, overwrite=True) as partial:
+        mode = stat.S_IMODE(partial.stat().st_mode)
         try:
             save_file(tensors, partial, metadata=metadata)
+            partial.chmod(mode)  # the library replaces the file by one that only its owner may read
         except SafetensorError as error:
             raise CheckpointError(f"{path} cannot be written: {error}.") from error
 
@@ -204,7 +219,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    """The JSON header, with the checks that the safetensors library leaves out: its size and repeated names."""
+    """The JSON header, with what the safetensors library does not check: its size, repeated names."""
     try:
         with open(path, "rb", opener=_open_nonblocking) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,0 +1,88 @@
+"""``kinolenta generate``: a sentence to a film."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinolenta.cli.output import print_result, progress_bar
+
+
+def generate(
+    prompt: Annotated[
+        str, typer.Argument(help="What happens in the clip, in Russian; - reads it from stdin.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .mp4, .webm, .gif, or .png for a strip.")
+    ] = Path("clip.mp4"),
+    image: Annotated[Path | None, typer.Option(help="Picture to start from: the first frame.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Another number, another clip; the same number, the same clip.")
+    ] = 0,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1: safer draws; above 1: wilder.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest codes only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw among the likeliest codes of this total only.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder; without it, the shipped demo.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print facts about the clip as JSON.")] = False,
+) -> None:
+    """Make a clip from a Russian sentence."""
+    from kinolenta.prompt import check_prompt
+
+    # Everything that can be refused is refused before the seconds that loading takes.
+    prompt = check_prompt(_from_stdin() if prompt == "-" else prompt)
+    from kinolenta.media import check_output, read_image
+
+    check_output(output, overwrite=overwrite)
+    first_frame = None if image is None else read_image(image)
+
+    from kinolenta.pipeline import VideoPipeline
+
+    start_s = time.perf_counter()
+    pipe = VideoPipeline.from_pretrained(model)
+    loaded_s = time.perf_counter()
+    with progress_bar("generating") as progress:
+        clip = pipe(
+            prompt,
+            image=first_frame,
+            seed=seed,
+            guidance_scale=guidance_scale,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            progress=progress,
+        )
+    done_s = time.perf_counter()
+    path = clip.save(output, overwrite=overwrite)
+    facts = {
+        "prompt": clip.prompt,
+        "seed": clip.seed,
+        "frames": len(clip),
+        "fps": clip.fps,
+        "height": clip.frames.shape[1],
+        "width": clip.frames.shape[2],
+        "log_prob": clip.log_prob,
+        "score": clip.score,
+        "passes": clip.passes,
+        "load_s": round(loaded_s - start_s, 3),
+        "generate_s": round(done_s - loaded_s, 3),
+    }
+    print_result(path, facts, as_json=as_json)
+
+
+def _from_stdin() -> str:
+    import sys
+
+    from kinolenta.errors import PromptError
+    from kinolenta.prompt import MAX_PROMPT_CHARS
+
+    try:
+        return sys.stdin.read(MAX_PROMPT_CHARS + 2).strip()
+    except UnicodeDecodeError as error:
+        raise PromptError("The prompt on stdin is not UTF-8 text.") from error
