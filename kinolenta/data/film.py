@@ -1,7 +1,7 @@
 """Big Buck Bunny cut into shots: 8 frames a second, 128 px high, with Russian captions written by hand.
 
-``film_captions.tsv`` is the list of shots; its ``split`` keeps whole shots apart, so no frame of a dev shot is seen
-in training. A caption speaks of the whole shot, and a window of a shot takes it over.
+``film_captions.tsv`` lists the takes: shots, or parts of a shot where what is seen changes. Its ``split`` keeps whole
+shots apart, so no frame of a dev shot is seen in training. A window of a take has the caption of the take.
 """
 
 import csv
@@ -31,43 +31,50 @@ FRAME_STEP = 3  # source frames of 1/24 s -> 8 frames a second
 NUM_SOURCE_FRAMES = 14315
 SPLITS = ("train", "dev")
 _SMALLEST_CROP = 0.75  # of the height: closer, and the captioned thing may be out of the picture
-_EDGE_FRAMES = 2  # source frames left out at both ends of a shot: cuts are a frame or two soft
+_SHIFT = 0.12  # of the width: how far a random crop strays from the focus
+_EDGE_FRAMES = 2  # source frames left out at both ends of a take: cuts are a frame or two soft
 _SIDE_WORD = re.compile(r"\b(?:с|на|в|по)?(?:лев|прав)(?:о|а|ый|ая|ое|ую|ой|ом|ого|ому|ым|ее)\b")
 _FORMAT = "1"  # raised when the packed pixels change
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shot:
-    """Source frames start_f <= f < end_f of one camera setting; ``caption`` is empty if none was written."""
+class Take:
+    """Source frames start_f <= f < end_f of a shot, with one thing to be said about them.
+
+    focus: where that thing is, in percent of the width; caption: Russian, empty if none was written.
+    """
 
     shot: int
     start_f: int
     end_f: int
     split: str
+    focus: int
     caption: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """``num_frames`` frames of a shot from row ``start`` of the packed film, and the shot's caption."""
+    """``num_frames`` frames from row ``start`` of the packed film; shot, focus and caption are those of the take."""
 
     shot: int
     start: int
     num_frames: int
+    focus: int
     caption: str
 
 
 @once
-def shots() -> tuple[Shot, ...]:
-    """The shots of the film in order; title and end credits are not among them."""
+def takes() -> tuple[Take, ...]:
+    """The takes of the film in order; titles, fades and end credits are not among them."""
     text = resources.files("kinolenta.data").joinpath("film_captions.tsv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines(), delimiter="\t")
     return tuple(
-        Shot(
+        Take(
             shot=int(row["shot"]),
             start_f=int(row["start_f"]),
             end_f=int(row["end_f"]),
             split=row["split"],
+            focus=int(row["focus"]),
             caption=row["ru"],
         )
         for row in rows
@@ -93,7 +100,9 @@ def build_film(cache: str | Path | None = None, progress: bool = True) -> Path:
         for count, frame in enumerate(_decode(film, progress), start=1):
             require(count <= len(frames), DataError, "{} holds a longer film than expected.", archive)
             frames[count - 1] = frame
-    require(count == len(frames), DataError, "The film in {} gave {} of {} frames.", archive, count, len(frames))
+    require(
+        count == len(frames), DataError, "The film in {} gave {} of {} frames.", archive, count, len(frames)
+    )
     part = target.with_name(f".{target.name}.{os.getpid()}")
     save_file({"frames": frames}, part, metadata={"format": _FORMAT})
     os.replace(part, target)
@@ -103,7 +112,7 @@ def build_film(cache: str | Path | None = None, progress: bool = True) -> Path:
 class FilmBank:
     """The packed film. Frames are read from the file when they are asked for, so loading is instant."""
 
-    def __init__(self, frames: Any, table: tuple[Shot, ...]) -> None:
+    def __init__(self, frames: Any, table: tuple[Take, ...]) -> None:
         """frames: anything that slices to uint8 [n, H, W, 3], row r being source frame 3 r."""
         self._frames = frames
         self._table = table
@@ -116,24 +125,32 @@ class FilmBank:
         path = cache_dir(cache) / "film.safetensors"
         require(path.is_file(), DataError, "{} is missing. {}", path, FETCH_FIRST)
         require(_format_of(path) == _FORMAT, DataError, "{} is damaged or old. {}", path, FETCH_FIRST)
-        return cls(safe_open(path, framework="np").get_slice("frames"), shots())
+        return cls(safe_open(path, framework="np").get_slice("frames"), takes())
 
     def windows(
         self, split: str, num_frames: int = 17, stride: int = 2, captioned: bool = True
     ) -> list[Window]:
-        """All windows of that many frames inside single shots of a split, ``stride`` frames apart.
+        """All windows of that many frames inside single takes of a split, ``stride`` frames apart.
 
-        captioned: leave out the shots without a caption (the decoder can learn from those too).
+        captioned: leave out the takes without a caption (the decoder can learn from those too).
         """
         require(split in SPLITS, DataError, "The film has no split {!r}. Choose from: {}.", split, SPLITS)
         found = []
-        for shot in self._table:
-            if shot.split != split or (captioned and not shot.caption):
+        for take in self._table:
+            if take.split != split or (captioned and not take.caption):
                 continue
-            first = -(-(shot.start_f + _EDGE_FRAMES) // FRAME_STEP)
-            last = (shot.end_f - 1 - _EDGE_FRAMES) // FRAME_STEP
+            first = -(-(take.start_f + _EDGE_FRAMES) // FRAME_STEP)
+            last = (take.end_f - 1 - _EDGE_FRAMES) // FRAME_STEP
             for start in range(first, last - num_frames + 2, stride):
-                found.append(Window(shot=shot.shot, start=start, num_frames=num_frames, caption=shot.caption))
+                found.append(
+                    Window(
+                        shot=take.shot,
+                        start=start,
+                        num_frames=num_frames,
+                        focus=take.focus,
+                        caption=take.caption,
+                    )
+                )
         return found
 
     def clip(
@@ -141,15 +158,18 @@ class FilmBank:
     ) -> "UInt8[np.ndarray, 'T size size 3']":
         """A square of the window, reduced to size x size pixels (at most 128).
 
-        rng: chooses place, closeness and mirroring (never where the caption names a side); None takes the middle.
+        rng: chooses closeness, place around the focus, and mirroring (never where the caption names a side);
+        None takes the full height with the focus in the middle, as far as the picture reaches.
         """
         import torch
 
         require(0 < size <= HEIGHT_PX, ShapeError, "size is {} px; the film has 1 to {}.", size, HEIGHT_PX)
-        side, top, left = HEIGHT_PX, 0, (WIDTH_PX - HEIGHT_PX) // 2
+        side, top, shift = HEIGHT_PX, 0, 0.0
         if rng is not None:
             side = int(rng.integers(max(size, round(_SMALLEST_CROP * HEIGHT_PX)), HEIGHT_PX + 1))
-            top, left = int(rng.integers(HEIGHT_PX - side + 1)), int(rng.integers(WIDTH_PX - side + 1))
+            top, shift = int(rng.integers(HEIGHT_PX - side + 1)), rng.uniform(-_SHIFT, _SHIFT) * WIDTH_PX
+        left = round(window.focus / 100 * WIDTH_PX + shift - side / 2)
+        left = min(max(left, 0), WIDTH_PX - side)
         frames = self._frames[window.start : window.start + window.num_frames]
         frames = frames[:, top : top + side, left : left + side]
         if rng is not None and rng.random() < 0.5 and not names_a_side(window.caption):
@@ -201,10 +221,17 @@ def _decode(film: Path, progress: bool) -> Iterator["UInt8[np.ndarray, 'H W 3']"
     try:
         with av.open(str(film)) as container:
             stream = container.streams.video[0]
-            require(stream.average_rate == Fraction(24), DataError, "The film runs at {} fps.", stream.average_rate)
+            require(
+                stream.average_rate == Fraction(24),
+                DataError,
+                "The film runs at {} fps.",
+                stream.average_rate,
+            )
             stream.thread_type = "AUTO"
             decoded = container.decode(stream)
-            bar = tqdm(decoded, "film", NUM_SOURCE_FRAMES, unit="frame", disable=not progress, file=sys.stderr)
+            bar = tqdm(
+                decoded, "film", NUM_SOURCE_FRAMES, unit="frame", disable=not progress, file=sys.stderr
+            )
             for number, frame in enumerate(bar):
                 if number % FRAME_STEP == 0:
                     small = frame.reformat(WIDTH_PX, HEIGHT_PX, "rgb24", interpolation="AREA")
