@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TRAVELS = ("left", "right", "up", "down")
 FRAME_MARGIN = 0.01
+GAP = 0.04  # between copies: more than two pixels of the smallest frames, so that they can be counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def track(
     group_tall = tall * side + back
 
     on_ground = stands(noun, scene.background)
-    contact = 0.88 + 0.06 * draw[2] if back else 0.78 + 0.14 * draw[2]  # the back row must stand too
+    contact = 0.92 + 0.03 * draw[2] if back else 0.78 + 0.14 * draw[2]  # the back row must stand too
     centre_x = 0.5 + _room(group_wide, 0.1) * (2 * draw[1] - 1)
     if on_ground:
         centre_y = contact - tall * side / 2
@@ -134,7 +135,8 @@ def track(
 def _side(scene: "Scene", share: float) -> float:
     """Longer side of the drawing at its largest: half of the frame and more, so that its shape shows."""
     if scene.count > 1:
-        return 0.36 + 0.06 * share
+        smallest = 0.33 if scene.motion in ("rotate_cw", "rotate_ccw") else 0.36
+        return smallest + (0.06 if scene.count == 2 else 0.04) * share
     if scene.motion in ("grow", "shrink"):
         return 0.8 + 0.08 * share
     if scene.motion in (*TRAVELS, "bounce", "swing"):
@@ -153,17 +155,17 @@ def _formation(
     """
     if scene.count == 1:
         return ((0.0, 0.0),), 0.0
-    if scene.motion in ("rotate_cw", "rotate_ccw"):
-        wide = tall = 1.08  # about the circle that a drawing sweeps
+    step, back = side * wide + GAP, side * tall + GAP
+    if scene.motion in ("rotate_cw", "rotate_ccw"):  # room for corners that pass each other
+        step = 1.25 * side + GAP
+        back = 0.87 * step  # three stand equally far apart
     elif scene.motion == "swing":
-        wide, tall = max(wide, 0.5) * 1.15, tall * 1.05
-    step = side * wide * 1.08
+        step = 1.22 * side * wide + GAP
     if scene.count == 2:
         return ((-step / 2, 0.0), (step / 2, 0.0)), 0.0
     row = min(step, 0.33)
-    if scene.motion in ("up", "down", "bounce") and row >= side * wide:
+    if scene.motion in ("up", "down", "bounce") and row >= side * wide + GAP / 2:
         return ((-row, 0.0), (0.0, 0.0), (row, 0.0)), 0.0
-    back = side * tall * 1.02
     return ((0.0, -back), (-step / 2, 0.0), (step / 2, 0.0)), back
 
 
@@ -178,8 +180,7 @@ def _float_height(scene: "Scene", noun: "Noun", share: float, extent: float) -> 
     if scene.background in PLACES and noun.habitat == "air":
         low, high = (0.3, 0.42) if scene.background in (*GROUND_PLACES, "sea") else (0.4, 0.52)
     middle = low + (high - low) * share
-    middle = max(middle, min(0.5, extent / 2 + FRAME_MARGIN))
-    return middle
+    return max(middle, min(0.5, extent / 2 + FRAME_MARGIN))
 
 
 def _reach(scene: "Scene", share: float) -> float:

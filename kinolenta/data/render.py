@@ -42,7 +42,8 @@ class SpriteSource(Protocol):
 def scene_rng(scene: Scene, purpose: str = "render") -> np.random.Generator:
     """A generator that depends on every field of the scene, the same on every machine."""
     text = json.dumps([purpose, asdict(scene)], sort_keys=True, ensure_ascii=True)
-    return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
+    digest = hashlib.sha256(text.encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 def render(
@@ -70,21 +71,22 @@ def render(
     back = background(scene.background, rng, size)
 
     drawing = _frames_of(scene, bank, phase, num_frames)
-    if flip:
-        drawing = drawing[:, :, ::-1]
     left, top, right, bottom = extent = _extent(drawing)
     longest = max(right - left, bottom - top)
     aspect = ((right - left) / longest, (bottom - top) / longest)
     path = track(scene, noun, rng, aspect=aspect, num_frames=num_frames)
 
-    patches, corner_x, corner_y = _sample(drawing, extent, path, size, scene.tint)
+    patches, corner_x, corner_y = _sample(drawing, extent, path, size, scene.tint, flip)
     if _hides(drawing, back, scene.tint):
         _outline(patches, back, reach=max(1, round(size / 64)))
     patches *= path.opacity.astype(np.float32)[:, None, None, None]
     clip = np.repeat(back.transpose(2, 0, 1)[None], num_frames, axis=0)  # planes blend faster
     for dx, dy in path.offsets:
         _paste(clip, patches, corner_x + round(dx * size), corner_y + round(dy * size))
-    return np.ascontiguousarray((clip + 0.5).astype(np.uint8).transpose(0, 2, 3, 1))
+    pixels = np.empty((num_frames, size, size, 3), np.uint8)
+    for channel, plane in enumerate((clip + 0.5).astype(np.uint8).transpose(1, 0, 2, 3)):
+        pixels[..., channel] = plane
+    return pixels
 
 
 def _frames_of(
@@ -113,12 +115,14 @@ def _extent(drawing: np.ndarray) -> tuple[float, float, float, float]:
 
 def _premultiplied(drawing: np.ndarray) -> torch.Tensor:
     """Straight RGBA to premultiplied RGBA, uint8 [n, 4, s, s], channels last in memory: reduces fastest."""
-    factor = np.repeat(drawing[..., 3:], 4, axis=-1).astype(np.uint16)
-    factor[..., 3] = 255
-    factor *= drawing
-    factor += 128
-    factor += factor >> 8  # exact rounding of a division by 255, without the division
-    return torch.from_numpy((factor >> 8).astype(np.uint8)).permute(0, 3, 1, 2)
+    alpha = drawing[..., 3].astype("<u4")  # each alpha becomes the four bytes alpha, alpha, alpha, 255
+    weights = (alpha * 0x010101 | 0xFF000000)[..., None].astype("<u4", copy=False).view(np.uint8)
+    product = weights.astype(np.uint16)
+    product *= drawing
+    product += 128
+    product += product >> 8  # exact rounding of a division by 255, without the division
+    product >>= 8
+    return torch.from_numpy(product.astype(np.uint8)).permute(0, 3, 1, 2)
 
 
 def _usual_luma(drawing: np.ndarray) -> float:
@@ -192,6 +196,7 @@ def _sample(
     path: Track,
     size: int,
     tint: str | None,
+    flip: bool,
 ) -> tuple["Float[np.ndarray, 'n 4 h w']", np.ndarray, np.ndarray]:
     """The sprite as it looks in every frame, in windows of one size, and where their upper left corners go.
 
@@ -214,29 +219,34 @@ def _sample(
     dx = (corner_x + 0.5 - path.x * size)[:, None] + np.arange(window_w)
     dy = (corner_y + 0.5 - path.y * size)[:, None] + np.arange(window_h)
     unit = (2 * longest / (path.scale * size))[:, None]
+    side_x = -unit if flip else unit
     cx, cy = left + right - 1, top + bottom - 1
     grid = np.empty((len(dx), window_h, window_w, 2), np.float32)
-    grid[..., 0] = (dx * unit * cos[:, None] + cx)[:, None, :] + (dy * unit * sin[:, None])[:, :, None]
+    grid[..., 0] = (dx * side_x * cos[:, None] + cx)[:, None, :] + (dy * side_x * sin[:, None])[:, :, None]
     grid[..., 1] = (-dx * unit * sin[:, None])[:, None, :] + (dy * unit * cos[:, None] + cy)[:, :, None]
 
     side = drawing.shape[1]
     colours = _premultiplied(drawing)
     usual = 0.0 if tint is None else _usual_luma(drawing)
     wanted = np.array([_level(scale * size / longest, side) for scale in path.scale])
-    patches = torch.empty(len(dx), 4, window_h, window_w)
-    for level in np.unique(wanted):
+    levels = np.unique(wanted)
+    pieces = []
+    for level in levels:
         rows = np.flatnonzero(wanted == level)
-        source = colours if len(colours) == 1 else colours[torch.from_numpy(rows)]
+        source = colours if len(colours) == 1 or len(levels) == 1 else colours[torch.from_numpy(rows)]
         if level < side:
             source = F.interpolate(source, size=(int(level), int(level)), mode="bilinear", antialias=True)
         source = source.float()
         source[:, 3] /= 255
         if tint is not None:
             source = _tinted(source, tint, usual)
-        where = torch.from_numpy(grid[rows])
-        patches[torch.from_numpy(rows)] = F.grid_sample(
-            source.expand(len(rows), -1, -1, -1), where, align_corners=False
-        )
+        where = torch.from_numpy(grid if len(levels) == 1 else grid[rows])
+        pieces.append(F.grid_sample(source.expand(len(rows), -1, -1, -1), where, align_corners=False))
+    if len(pieces) == 1:
+        return pieces[0].numpy(), corner_x, corner_y
+    patches = torch.empty(len(dx), 4, window_h, window_w)
+    for level, piece in zip(levels, pieces, strict=True):
+        patches[torch.from_numpy(wanted == level)] = piece
     return patches.numpy(), corner_x, corner_y
 
 
