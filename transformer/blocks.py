@@ -1,4 +1,4 @@
-"""The transformer's parts: attention and feed-forward layers, and tables whose neighbouring codes share parameters."""
+"""The transformer's parts: attention, feed-forward, and tables in which related codes share parameters."""
 
 import math
 
@@ -15,16 +15,17 @@ INIT_STD = 0.02
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm without bias. Not RMSNorm: PyTorch fuses this one, 4 times faster forward and backward on a CPU."""
+    """Layer norm without bias. Not RMSNorm, since PyTorch fuses this one on CPUs: 4 times faster to train."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, bias=False)
 
 
 class Attention(nn.Module):
-    """Causal attention with rotary positions and normalised queries and keys (Dehghani et al. 2023, arXiv:2302.05442).
+    """Causal attention with rotary positions and normalised queries and keys.
 
-    One norm serves q and k of all heads, since only the product of their gains enters a score.
+    The norms are after Dehghani et al. 2023, arXiv:2302.05442, section 2. One norm serves q and k of all
+    heads, since only the product of their gains enters a score.
     """
 
     def __init__(self, config: GPTConfig) -> None:
@@ -38,7 +39,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """x [b, n, d_model]; cache: this layer's keys and values [b, h_kv, slots, d], written at mask.start on."""
+        """x [b, n, d_model]; cache: this layer's keys and values [b, h_kv, slots, d]; writes from mask.start."""
         n, n_qk = x.shape[1], self.n_head + self.n_kv_head
         qkv = self.qkv(x).unflatten(-1, (n_qk + self.n_kv_head, -1))  # b n h d
         qk = rotate(self.qk_norm(qkv[:, :, :n_qk]), cos, sin).transpose(1, 2)
@@ -91,7 +92,7 @@ class CodeTable(nn.Module):
     """A vector for every code: its own, plus one for each of its digits.
 
     Codes of a finite scalar quantizer are numbers in a mixed radix: digit j of a code is
-    (code // prod(levels[:j])) % levels[j]. What codes with a common digit have in common is learned once for all.
+    (code // prod(levels[:j])) % levels[j]. What they share is learned once.
     """
 
     digit_bits: Tensor

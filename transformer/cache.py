@@ -1,6 +1,6 @@
 """Cached decoding: keys and values of everything before, so that a pass costs only its new codes.
 
-Nothing is ever rolled back: a pass writes the slots of its own window, and causality hides what lies after them.
+Nothing is ever rolled back: a pass writes the slots of its window, and causality hides what lies after.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,11 @@ from kinolenta.transformer.rotary import rotary_tables
 class KVCache:
     """State of a batch of rows whose text ends at the same slot (``SequenceLayout.pack_prefill``).
 
-    layers: keys and values of each layer, [b, h_kv, slots, d]. pad: dead slots per row, None if no row has any.
-    history [b, h * w + num_codes]: the codes so far, after one frame of "none"; column i is what stood one frame
-    before the place of code i. cos, sin: rotary tables of the code slots. inputs, place_rows, head: model tables.
+    layers: keys and values of each layer, [b, h_kv, slots, d].
+    pad: dead slots per row, None if no row has any.
+    history: [b, h * w + num_codes], the codes so far after a frame of "none", so that column i is what
+    stood one frame before the place of code i.
+    cos, sin: rotary tables of the code slots. inputs, place_rows, head: tables of the model.
     """
 
     layers: list[tuple[Tensor, Tensor]]

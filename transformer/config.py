@@ -12,10 +12,11 @@ class GPTConfig(Config):
     """Sizes of a GPT over strips of text and codes.
 
     text_dim: width of the factorised text embedding, shared with the text head.
-    code_levels: values of each digit of a code, least significant digit first, when codes are products of small
+    code_levels: values of each digit of a code, least significant digit first, if codes are made of small
     digits (finite scalar quantization): codes that share digits then share parameters. Empty: a plain table.
-    grid: code grid (t, h, w) of a trained clip; longer clips clip t to it. text_len: most text_ids on the left.
-    rope_theta_text, rope_theta_grid: longest rotary wavelength / 2 pi of the text axis and of the t, h, w axes.
+    grid: code grid (t, h, w) of a trained clip; longer clips clip t to it.
+    text_len: most text_ids on the left.
+    rope_theta_text, rope_theta_grid: longest rotary wavelength / 2 pi of the text axis, and of t, h and w.
     bos_id, eot_id, eov_id, eos_id, pad_id: special text ids that stand between the parts of a strip.
     """
 
@@ -41,7 +42,9 @@ class GPTConfig(Config):
     def __post_init__(self) -> None:
         for name, largest in _LIMITS.items():
             value = getattr(self, name)
-            require(1 <= value <= largest, ConfigError, "{} is {}; it must lie in 1..{}.", name, value, largest)
+            require(
+                1 <= value <= largest, ConfigError, "{} is {}; it must lie in 1..{}.", name, value, largest
+            )
         require(
             self.d_model % self.n_head == 0,
             ConfigError,
@@ -52,7 +55,7 @@ class GPTConfig(Config):
         require(
             self.head_dim % 8 == 0,
             ConfigError,
-            "d_model / n_head is {}; it must be a multiple of 8, since four axes share the rotary pairs of a head.",
+            "d_model / n_head is {}; it must be a multiple of 8: four axes share the rotary pairs of a head.",
             self.head_dim,
         )
         require(
@@ -84,12 +87,14 @@ class GPTConfig(Config):
         )
         for name in ("rope_theta_text", "rope_theta_grid"):
             value = getattr(self, name)
-            require(1.0 < value <= 1e9, ConfigError, "{} is {}; it must be above 1, at most 1e9.", name, value)
+            require(
+                1.0 < value <= 1e9, ConfigError, "{} is {}; it must be above 1, at most 1e9.", name, value
+            )
         specials = (self.bos_id, self.eot_id, self.eov_id, self.eos_id, self.pad_id)
         require(
             len(set(specials)) == 5 and all(0 <= i < self.text_vocab_size for i in specials),
             ConfigError,
-            "bos_id, eot_id, eov_id, eos_id, pad_id are {}; they must be five different ids below text_vocab_size ({}).",
+            "the ids of bos, eot, eov, eos and pad are {}; they must be five different ids below {}.",
             list(specials),
             self.text_vocab_size,
         )

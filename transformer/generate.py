@@ -20,8 +20,9 @@ MAX_LATENT_FRAMES = 1024
 class Generated(NamedTuple):
     """A batch of generated clips.
 
-    codes: [b, t, h, w] int64. log_prob: [b] float64, log p(drawn codes | text, known codes) under the model itself, at
-    temperature 1 and without guidance; log_prob_uncond: the same without text, None unless guidance computed it.
+    codes: [b, t, h, w] int64.
+    log_prob: [b] float64, log p(drawn codes | text, known codes) under the model itself: temperature 1, no
+    guidance. log_prob_uncond: the same without text, None unless guidance computed it.
     passes: how often the transformer ran.
     """
 
@@ -49,9 +50,9 @@ def generate(
     seeds, candidates: one of each per text (candidates default to 0); together they name the random stream.
     known_codes: [b, k] int64, a beginning in raster order that the clips keep exactly.
     num_latent_frames: length of the clips, the trained length unless given.
-    guidance_scale: logits = uncond + scale * (cond - uncond), after Ho & Salimans 2022, arXiv:2207.12598; 1 is none.
-    on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known frames included.
-    Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if the logits are not numbers.
+    guidance_scale: logits = uncond + scale * (cond - uncond); 1 is none. Ho & Salimans 2022, arXiv:2207.12598.
+    on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known ones included.
+    Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
     config, batch = model.config, len(text_ids)
     sampling = sampling or SamplingConfig()
@@ -61,10 +62,14 @@ def generate(
     per_frame, device = config.codes_per_frame, model.kind.device
     num_codes = num_latent_frames * per_frame
     num_known = 0 if known_codes is None else known_codes.shape[-1]
-    require(num_known <= num_codes, ShapeError, "{} codes are known but the clip has {}.", num_known, num_codes)
+    require(
+        num_known <= num_codes, ShapeError, "{} codes are known but the clip has {}.", num_known, num_codes
+    )
 
     rows = _Rows(batch, guided=guidance_scale != 1)
-    strip = model.layout.pack_prefill(rows.texts(text_ids), None if known_codes is None else rows.codes(known_codes))
+    strip = model.layout.pack_prefill(
+        rows.texts(text_ids), None if known_codes is None else rows.codes(known_codes)
+    )
     codes = torch.zeros(batch, num_codes, dtype=torch.int64, device=device)
     codes[:, :num_known] = strip.token_ids[:batch, model.layout.text_slots :] - config.text_vocab_size
     shots = codes.view(batch, num_latent_frames, *config.grid[1:])
@@ -77,7 +82,8 @@ def generate(
     log_prob = torch.zeros(2, batch, dtype=torch.float64, device=device)  # with text, without
     for index in range(num_known, num_codes):
         if sampling.temperature > 0 and (noise is None or index % per_frame == 0):
-            frame = torch.arange(index - index % per_frame, index - index % per_frame + per_frame, device=device)
+            first = index - index % per_frame
+            frame = torch.arange(first, first + per_frame, device=device)
             streams = zip(seeds, candidates, strict=True)
             noise = torch.stack([gumbel(*stream, frame, config.codebook_size) for stream in streams], 1)
         conditional, unconditional = rows.split(logits.float())
@@ -126,7 +132,9 @@ def _check(
 ) -> None:
     require(batch >= 1, ConfigError, "text_ids is an empty list; pass at least one text.")
     for name, values in (("seeds", seeds), ("candidates", candidates)):
-        require(len(values) == batch, ConfigError, "{} texts but {} {}; pass one each.", batch, len(values), name)
+        require(
+            len(values) == batch, ConfigError, "{} texts but {} {}; pass one each.", batch, len(values), name
+        )
     for seed, candidate in zip(seeds, candidates, strict=True):
         check_stream(seed, candidate)
     require(

@@ -1,7 +1,7 @@
 """The GPT: a strip of text and codes in, logits of the next code (or right text) out.
 
-Its input at each slot already says where the next code will stand and what stood there one frame earlier; both are
-known before the code is drawn, in training and in decoding alike.
+Its input at each slot already says where the next code will stand and what stood there one frame earlier;
+both are known before the code is drawn, in training and in decoding alike.
 """
 
 from typing import NamedTuple
@@ -18,10 +18,11 @@ from kinolenta.transformer.rotary import rotary_frequencies, rotary_tables
 
 
 class CodeInputs(NamedTuple):
-    """Everything that the embedding of a code slot adds up, computed once a pass (or once a clip when decoding).
+    """Everything that the embedding of a code slot adds up; made once a pass, or once a clip when decoding.
 
-    code [codebook_size, d]: the code at the slot; previous [codebook_size + 1, d]: the code one frame before the
-    target place, last row zero for "none"; place [t * h * w + 1, d]: the target place, last row zero for "none".
+    code [codebook_size, d]: the code at the slot.
+    previous [codebook_size + 1, d]: the code one frame before the target place; last row, zero, for none.
+    place [t * h * w + 1, d]: the target place; last row, zero, for none.
     """
 
     code: Tensor
@@ -92,15 +93,15 @@ class GPT(nn.Module):
         return CodeInputs(table + self.kind[1], torch.cat((previous, none)), torch.cat((place, none)))
 
     def place_rows(self, code_index: Tensor) -> Tensor:
-        """Rows of ``CodeInputs.place`` for raster indices: time clipped to the trained range, last row below 0."""
+        """Rows of ``CodeInputs.place`` for raster indices: t clipped as trained, last row for negative ones."""
         codes_per_frame, last = self.config.codes_per_frame, self.config.grid[0] * self.config.codes_per_frame
-        clipped = torch.where(code_index < last, code_index, last - codes_per_frame + code_index % codes_per_frame)
+        clipped = code_index.where(code_index < last, last - codes_per_frame + code_index % codes_per_frame)
         return clipped.where(code_index >= 0, last)
 
     def code_logits(self, hidden: Tensor) -> Tensor:
-        """Logits [..., codebook_size] from hidden states of slots whose next token is a code."""
+        """Logits [..., codebook_size] from hidden states of slots before a code."""
         return F.linear(hidden, self.code_head())
 
     def text_logits(self, hidden: Tensor) -> Tensor:
-        """Logits [..., text_vocab_size] from hidden states of slots whose next token is right text or <eos>."""
+        """Logits [..., text_vocab_size] from hidden states of slots before right text or <eos>."""
         return F.linear(self.text_out(hidden), self.text_table)

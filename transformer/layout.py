@@ -2,8 +2,9 @@
 
     <bos> left text <eot> | codes in raster order (t, h, w) | <eov> right text <eos>
 
-Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on plain
-integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this module.
+Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on
+plain integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this
+module.
 """
 
 from collections.abc import Sequence
@@ -65,16 +66,17 @@ class SequenceLayout:
         codes: Tensor | None = None,
         right_text_ids: Sequence[Sequence[int] | None] | None = None,
     ) -> Strip:
-        """Rows without gaps, dead slots at the right end only, so that plain causal attention serves for training.
+        """Rows without gaps, dead slots at the right end only: plain causal attention serves for training.
 
-        codes: [b, n] int64 in raster order, or [b, t, h, w]. right_text_ids: per row a text, or None to end the row
-        with its codes. Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
+        codes: [b, n] int64 in raster order, or [b, t, h, w].
+        right_text_ids: per row a text, or None to end the row with its codes.
+        Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
         """
         flat = self._checked_codes(codes, len(text_ids))
         config, num_codes = self.config, flat.shape[1]
-        rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
-        require(len(rights) == len(text_ids), ShapeError, "{} left texts but {} right.", len(text_ids), len(rights))
         heads = [[config.bos_id, *self._checked_text(ids), config.eot_id] for ids in text_ids]
+        rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
+        require(len(rights) == len(heads), ShapeError, "{} left texts, {} right.", len(heads), len(rights))
         tails = [
             [] if ids is None else [config.eov_id, *self._checked_text(ids, limited=False), config.eos_id]
             for ids in rights
@@ -95,9 +97,9 @@ class SequenceLayout:
         )
 
     def pack_prefill(self, text_ids: Sequence[Sequence[int]], known_codes: Tensor | None = None) -> Strip:
-        """Rows whose text ends at one fixed slot, dead slots on the left: shapes never depend on the neighbours.
+        """Rows whose text ends at one fixed slot, dead slots on the left: no shape depends on a neighbour.
 
-        known_codes: [b, k] int64, the first k codes of every clip in raster order; k = 0 or None if none is known.
+        known_codes: [b, k] int64, the first k codes of every clip in raster order.
         """
         packed = self.pack(text_ids, known_codes)
         codes = self.unpack(packed).codes
@@ -133,13 +135,15 @@ class SequenceLayout:
         return strip.code_start[:, None] + torch.arange(strip.num_codes, device=strip.code_start.device)
 
     def code_index(self, strip: Strip) -> Tensor:
-        """Raster index of the code that stands at each slot, [b, s]; below 0 or from num_codes on: none does."""
-        return torch.arange(strip.token_ids.shape[1], device=strip.code_start.device) - strip.code_start[:, None]
+        """Raster index of the code at each slot, [b, s]; there is none below 0 or from num_codes on."""
+        slots = torch.arange(strip.token_ids.shape[1], device=strip.code_start.device)
+        return slots - strip.code_start[:, None]
 
     def positions(self, strip: Strip) -> Tensor:
-        """Places (s, t, h, w) of all slots, [b, s, 4]: text counts on s with (t, h, w) = 0, codes the other way round.
+        """Places (s, t, h, w) of all slots, [b, s, 4].
 
-        The right text goes on after text_len + 2, wherever the left one ended.
+        Text counts on s with (t, h, w) = 0, codes count on (t, h, w) with s = 0. The right text goes on after
+        text_len + 2, wherever the left one ended.
         """
         index = self.code_index(strip)
         is_code = (index >= 0) & (index < strip.num_codes)
@@ -152,9 +156,9 @@ class SequenceLayout:
     def targets(self, strip: Strip) -> tuple[Tensor, Tensor]:
         """What each slot predicts and what stood there before: two int64 tensors [b, s].
 
-        First the raster index of the code after the slot, from <eot> to the last code, -1 elsewhere. (The last
-        code too has a next place, whether or not the strip goes there: it may be the end of a known beginning.)
-        Then the code one frame before that place, or codebook_size for none. It stands h * w - 1 slots back.
+        First the raster index of the code after the slot, from <eot> to the last code, -1 elsewhere. The last
+        code too has a next place, whether or not the strip goes there: it may end a known beginning.
+        Then the code one frame before that place, or codebook_size for none; it stands h * w - 1 slots back.
         """
         target, back = self.code_index(strip) + 1, self.config.codes_per_frame - 1
         earlier = F.pad(strip.token_ids, (back, 0))[:, : target.shape[1]] - self.config.text_vocab_size
@@ -205,7 +209,7 @@ class SequenceLayout:
             list(codes.shape[2:]),
             list(self.config.grid[1:]),
         )
-        flat = codes.flatten(1)
+        flat = codes.flatten(1).cpu()
         require(
             not flat.numel() or (int(flat.min()) >= 0 and int(flat.max()) < self.config.codebook_size),
             ShapeError,

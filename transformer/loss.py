@@ -15,8 +15,9 @@ Z_WEIGHT = 1e-4
 class StripLoss(NamedTuple):
     """Parts of the loss, all differentiable.
 
-    code_nats: [t] mean nats per code of each latent frame. text_nats: mean nats per right text_id (and <eos>), zero if
-    no row has right text. z_loss: mean squared log-normaliser of the code logits, which keeps them from drifting.
+    code_nats: [t] mean nats per code of each latent frame. text_nats: mean nats per right text_id (and
+    <eos>), zero if no row has right text. z_loss: mean squared log-normaliser of the code logits, which keeps
+    them from drifting.
     """
 
     code_nats: Tensor
@@ -70,8 +71,8 @@ def _rows(hidden: Tensor, slots: Tensor) -> Tensor:
 class _CrossEntropy(torch.autograd.Function):
     """Nats [n] of the targets and log-normalisers [n], in float32 whatever the type of the logits.
 
-    One logsumexp serves both, and the backward pass fills a single buffer in place: at 4375 codes these passes over
-    memory cost more than a layer of the model.
+    One logsumexp serves both, and the backward pass fills a single buffer in place: at 4375 codes these
+    passes over memory cost more than a layer of the model.
     """
 
     @staticmethod

@@ -35,8 +35,8 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Ten
 def gumbel(seed: int, candidate: int, positions: Tensor, codebook_size: int) -> Tensor:
     """Standard Gumbel noise, float32 [n, codebook_size], for the codes at raster positions [n] of one clip.
 
-    Key: the seed's low and high word. Counter: (code // 4, position, candidate, 0); output word code % 4.
-    The logarithms are taken in float64, so that rounding to float32 hides the difference between math libraries.
+    Key: the seed's low and high word. Counter: (code // 4, position, candidate, 0); output word code % 4. The
+    logarithms are taken in float64, so that rounding to float32 hides the difference between math libraries.
     Raises ConfigError unless 0 <= seed < 2^63 and 0 <= candidate < 2^32.
     """
     check_stream(seed, candidate)

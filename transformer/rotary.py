@@ -1,7 +1,8 @@
 """Rotary positions on four axes: text order, time, row, column.
 
-After Su et al. 2021, arXiv:2104.09864. A head's pairs are dealt to the axes in equal shares, and every axis spans its
-own full range of frequencies (Lumos-1, arXiv:2507.08801, finds that an axis given only high or only low ones suffers).
+After Su et al. 2021, arXiv:2104.09864. A head's pairs are dealt to the axes in equal shares, and every axis
+spans its own full range of frequencies (Lumos-1, arXiv:2507.08801, finds that an axis given only high or only
+low ones learns badly).
 """
 
 import torch
@@ -11,7 +12,7 @@ AXES = 4  # s, t, h, w
 
 
 def rotary_frequencies(head_dim: int, theta_text: float, theta_grid: float) -> Tensor:
-    """Radians per unit of position, float32 [4, head_dim / 2]: row = axis, zero at the pairs of the other axes."""
+    """Radians per unit of position, float32 [4, head_dim / 2]: a row per axis, zero at the others' pairs."""
     share = head_dim // 2 // AXES
     frequencies = torch.zeros(AXES, head_dim // 2, dtype=torch.float64)
     for axis, theta in enumerate((theta_text, theta_grid, theta_grid, theta_grid)):

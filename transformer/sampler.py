@@ -1,6 +1,7 @@
 """From logits to one code: temperature, top-k and top-p, then the largest of logit plus Gumbel noise.
 
-argmax(logits + gumbel) is an exact draw from softmax(logits) (Gumbel 1954), and a function of its inputs alone.
+argmax(logits + gumbel) is an exact draw from softmax(logits) (Gumbel 1954), and a function of its inputs
+alone.
 """
 
 import math
@@ -54,13 +55,13 @@ def warp(logits: Tensor, sampling: SamplingConfig) -> Tensor:
 def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, position: int) -> Tensor:
     """Codes [...] from logits and Gumbel noise [..., codebook_size] of the code at one raster position.
 
-    Raises GenerationError if a row is not numbers, or rules out every code: argmax would quietly return code 0.
+    Raises GenerationError if a row is not numbers, or rules out every code: argmax would return code 0.
     """
     if not bool(logits.amax(-1).isfinite().all()):
         share = float((~logits.isfinite()).double().mean())
         raise GenerationError(
-            f"logits of code {position} are not finite in {share:.1%} of their values, so no code can be drawn; "
-            "the model's weights or the guidance scale are broken. Try guidance_scale=1, or another checkpoint."
+            f"logits of code {position} are not finite in {share:.1%} of their values, so none can be drawn. "
+            "The model's weights are damaged, or guidance_scale is too large."
         )
     warped = warp(logits, sampling)
     return (warped if noise is None or sampling.temperature == 0 else warped + noise).argmax(-1)

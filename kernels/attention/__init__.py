@@ -19,24 +19,25 @@ def attention(
 ) -> Tensor:
     """Attend from n queries to s slots under a mask; returns [b, h, n, d] in the type of q.
 
-    q [b, h, n, d]; k, v [b, h_kv, s, d] with h a multiple of h_kv (grouped heads); scale: 1 / sqrt(d) unless given.
-    backend: "reference" is the definition, "sdpa" is PyTorch's fused attention, "auto" is the environment variable
-    KINOLENTA_KERNELS if set, and otherwise the fastest that the device has.
+    q [b, h, n, d]; k, v [b, h_kv, s, d] with h a multiple of h_kv (grouped heads).
+    scale: 1 / sqrt(d) unless given.
+    backend: "reference" is the definition, "sdpa" is PyTorch's fused attention, "auto" is what the
+    environment variable KINOLENTA_KERNELS says, or else the fastest that the device has.
     Raises ShapeError if the shapes do not fit, ConfigError if there is no such backend.
     """
-    fits = q.ndim == 4 and k.shape == v.shape and k.ndim == 4
-    fits = fits and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3] and q.shape[1] % max(k.shape[1], 1) == 0
-    if not fits or mask.start + q.shape[2] > k.shape[2]:
+    batch, heads, n, width = q.shape
+    _, kv_heads, s, _ = k.shape
+    fits = k.shape == v.shape == (batch, kv_heads, s, width) and heads % kv_heads == 0
+    if not fits or mask.start + n > s:
         raise ShapeError(
-            f"attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} and queries from slot {mask.start};"
-            " it wants q [b, h, n, d] and k, v [b, h_kv, s, d] with h a multiple of h_kv and start + n <= s."
+            f"attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot {mask.start}; "
+            "it takes q [b, h, n, d] and k, v [b, h_kv, s, d] with h a multiple of h_kv and start + n <= s."
         )
     backend = _resolve(backend)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scale = width**-0.5 if scale is None else scale
     if backend == "reference":
         return reference_attention(q, k, v, mask, scale)
-    n, s = q.shape[2], k.shape[2]
-    grouped = q.shape[1] != k.shape[1]
+    grouped = heads != kv_heads
     if mask.is_plain(n, s):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
     if mask.pad is None and n == 1 and mask.start + 1 == s:  # the last slot sees everything

@@ -1,6 +1,7 @@
 """What a query may see, said in a few numbers: every backend turns the same description into its own mask.
 
-A description instead of a mask tensor, so that a fused kernel can do the arithmetic on positions and skip whole blocks.
+A description instead of a mask tensor, so that a fused kernel can do the arithmetic on positions and skip
+whole blocks.
 """
 
 from dataclasses import dataclass, field
