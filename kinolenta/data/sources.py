@@ -1,6 +1,6 @@
-"""The public packages that the demo world is made of: what is fetched, which bytes are expected, who is thanked.
+"""The public packages that the demo world is made of: what is fetched, which bytes, who is thanked.
 
-Everything is had by package name and version through the ordinary clients; ``DATA_CREDITS.md`` has the full notices.
+All is had by package name and version through the ordinary clients; ``DATA_CREDITS.md`` has the full notices.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ MICROSOFT = "Fluent Emoji (c) Microsoft Corporation"
 class Source:
     """One archive of a package registry, pinned by checksum.
 
-    name: short name in this project; client: the command that fetches it; package and version: what it is asked for;
-    archive: file name that the client writes; sha256: checksum of that file, hexadecimal; licence: SPDX expression of
-    the part in use; credit: line to show wherever that part, or a model trained on it, is passed on.
+    name: short name in this project; client: the command that fetches it; package and version: what it is
+    asked for; archive: file name that the client writes; sha256: checksum of that file, hexadecimal;
+    licence: SPDX expression of the part in use; credit: line to show wherever that part, or a model trained
+    on it, is passed on.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """The drawings of the demo world as RGBA pixels: every noun in every style, and the animated ones as loops.
 
-The invariant: the visible part of a sprite touches the border of its square, and is centred along its shorter side,
-so that a renderer which places the square has placed the drawing. All frames of an animation share one square.
+The invariant: the visible part of a sprite touches the border of its square and is centred along its
+shorter side, so a renderer that places the square has placed the drawing. The frames of an animation share
+one square.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from importlib.util import find_spec
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
@@ -31,7 +33,9 @@ FRAME_STEP = 3  # source frames of 42 ms -> 8 frames a second
 ANIMATION_SOURCES = tuple(f"fluent-emoji-anim-{part}" for part in (1, 2, 3, 4))
 _ICON_SOURCES = {"fluent-flat": "fluent-emoji-flat", "noto": "noto", "twemoji": "twemoji"}
 _SOURCE_PX = 384  # drawings are rastered this large, then cropped and reduced
-_VISIBLE = 12  # alpha of 255 from which a pixel belongs to the drawing: soft edges of lossy files are noise below
+_VISIBLE = (
+    12  # alpha of 255 from which a pixel belongs to the drawing: soft edges of lossy files are noise below
+)
 _FORMAT = "1"  # raised when the packed pixels change for the same nouns
 
 
@@ -46,6 +50,9 @@ def build_sprites(cache: str | Path | None = None, progress: bool = True, proces
     target = cache_dir(cache) / "sprites.safetensors"
     if target.is_file() and _manifest_of(target) == _manifest():
         return target
+    for module in ("PIL", "resvg_py"):
+        found = find_spec(module) is not None
+        require(found, DataError, "Drawing sprites needs {}. Run: pip install 'kinolenta[data]'.", module)
     pack: dict[str, np.ndarray] = {}
     codes = tuple(nouns())
     for style in STYLES:
@@ -55,9 +62,13 @@ def build_sprites(cache: str | Path | None = None, progress: bool = True, proces
     moving = [code for code, noun in nouns().items() if noun.animated]
     for code, frames in _counted(_animations(cache, moving, processes), "animated", len(moving), progress):
         pack[f"animated/{code}"] = frames
-    wanted = [f"{style}/{code}" for style in STYLES for code in codes] + [f"animated/{code}" for code in moving]
+    wanted = [f"{style}/{code}" for style in STYLES for code in codes] + [
+        f"animated/{code}" for code in moving
+    ]
     missing = [key for key in wanted if key not in pack]
-    require(not missing, DataError, "The sources have no drawing for {}. Take them out of nouns.tsv.", missing)
+    require(
+        not missing, DataError, "The sources have no drawing for {}. Take them out of nouns.tsv.", missing
+    )
     part = target.with_name(f".{target.name}.{os.getpid()}")
     save_file(pack, part, metadata=_manifest())
     os.replace(part, target)
@@ -73,7 +84,7 @@ class SpriteBank:
 
     @classmethod
     def load(cls, cache: str | Path | None = None) -> "SpriteBank":
-        """Read the pack that ``build_sprites`` wrote. Raises DataError if it is missing or of another noun table."""
+        """Read what ``build_sprites`` wrote. Raises DataError if it is missing or of another noun table."""
         from safetensors.numpy import load_file
 
         path = cache_dir(cache) / "sprites.safetensors"
@@ -138,14 +149,18 @@ def _raster_3d(cache: str | Path | None, codes: Iterable[str]) -> Iterator[tuple
             yield _code_of(path), image.convert("RGBA")
 
 
-def _raster_icons(cache: str | Path | None, style: str, codes: Iterable[str]) -> Iterator[tuple[str, "Image"]]:
+def _raster_icons(
+    cache: str | Path | None, style: str, codes: Iterable[str]
+) -> Iterator[tuple[str, "Image"]]:
     """Draw the SVGs of an iconify package; a code that the set has no icon for is passed over."""
     import resvg_py
     from PIL import Image
 
     archive = archive_path(cache, _ICON_SOURCES[style])
     icons = json.loads(read_member(archive, "package/icons.json"))
-    names = {_bare(code): name for code, name in json.loads(read_member(archive, "package/chars.json")).items()}
+    names = {
+        _bare(code): name for code, name in json.loads(read_member(archive, "package/chars.json")).items()
+    }
     for code in codes:
         icon = icons["icons"].get(names.get(code, ""))
         if icon is None:
@@ -165,14 +180,16 @@ def _raster_icons(cache: str | Path | None, style: str, codes: Iterable[str]) ->
 def _animations(
     cache: str | Path | None, codes: Iterable[str], processes: int
 ) -> Iterator[tuple[str, "UInt8[np.ndarray, 'n s s 4']"]]:
-    """Decode the animated webp files of the codes. Files of one frame are stills that the packages hold too."""
+    """Decode the animated webp files of the codes; the files of one frame are stills, and passed over."""
     wanted = set(codes)
     # A fresh interpreter for each worker: forking a process that has torch threads can hang.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting: list[tuple[str, Future[np.ndarray | None]]] = []
         for name in ANIMATION_SOURCES if wanted else ():
             archive = archive_path(cache, name)
-            for path, stream in members(archive, lambda path: path.endswith(".webp") and _code_of(path) in wanted):
+            for path, stream in members(
+                archive, lambda path: path.endswith(".webp") and _code_of(path) in wanted
+            ):
                 waiting.append((_code_of(path), pool.submit(decode_loop, stream.read())))
         for code, future in waiting:
             frames = future.result()
@@ -196,7 +213,7 @@ def decode_loop(webp: bytes) -> "UInt8[np.ndarray, 'n s s 4'] | None":
 
 
 def _squared(drawings: list["Image"]) -> "UInt8[np.ndarray, 'n s s 4']":
-    """Crop all to the box that holds whatever is visible in any, scale its longer side to s = 96, centre, pad."""
+    """Crop all to the box of what is visible in any of them, scale its longer side to s = 96, centre, pad."""
     from PIL import Image
 
     boxes = [box for drawing in drawings if (box := _visible_box(drawing)) is not None]
@@ -224,5 +241,5 @@ def _code_of(path: str) -> str:
 
 
 def _bare(code: str) -> str:
-    """An emoji code as the noun table writes it: code points in lower-case hex, joined by '-', without fe0f."""
+    """An emoji code as the noun table has it: code points in lower-case hex, joined by '-', without fe0f."""
     return "-".join(point for point in re.split("[-_]", code.lower()) if point != "fe0f")
