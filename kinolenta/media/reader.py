@@ -188,7 +188,9 @@ def _decode(file: Any, path: Path, formats: str) -> Iterator[tuple[av.VideoFrame
             kinds = sorted({stream.type or "unknown" for stream in container.streams})
             found = ", ".join(f"{sum(s.type == kind for s in container.streams)} {kind}" for kind in kinds)
             raise MediaError(f"{path} has no video stream (found: {found or 'nothing'}). Pass a film.")
-        stream = container.streams.video[0]
+        stream: Any = container.streams.video[0]
+        if stream.codec_context is None:
+            raise MediaError(f"{path} holds pictures in a coding that is unknown here; convert it to H.264.")
         _check_size(stream.codec_context.width, stream.codec_context.height, str(path), declared=True)
         stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}
         stream.codec_context.thread_count = 1
