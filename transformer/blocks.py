@@ -39,7 +39,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """x [b, n, d_model]; cache: this layer's keys and values [b, h_kv, slots, d]; writes from mask.start."""
+        """x [b, n, d_model]; cache: keys and values [b, h_kv, slots, d], to be filled from slot mask.start."""
         n, n_qk = x.shape[1], self.n_head + self.n_kv_head
         qkv = self.qkv(x).unflatten(-1, (n_qk + self.n_kv_head, -1))  # b n h d
         qk = rotate(self.qk_norm(qkv[:, :, :n_qk]), cos, sin).transpose(1, 2)
@@ -92,7 +92,7 @@ class CodeTable(nn.Module):
     """A vector for every code: its own, plus one for each of its digits.
 
     Codes of a finite scalar quantizer are numbers in a mixed radix: digit j of a code is
-    (code // prod(levels[:j])) % levels[j]. What they share is learned once.
+    (code // prod(levels[:j])) % levels[j]. What codes share is learned once.
     """
 
     digit_bits: Tensor

@@ -93,7 +93,7 @@ class GPT(nn.Module):
         return CodeInputs(table + self.kind[1], torch.cat((previous, none)), torch.cat((place, none)))
 
     def place_rows(self, code_index: Tensor) -> Tensor:
-        """Rows of ``CodeInputs.place`` for raster indices: t clipped as trained, last row for negative ones."""
+        """Rows of ``CodeInputs.place`` for raster indices: t clipped as trained, last row if negative."""
         codes_per_frame, last = self.config.codes_per_frame, self.config.grid[0] * self.config.codes_per_frame
         clipped = code_index.where(code_index < last, last - codes_per_frame + code_index % codes_per_frame)
         return clipped.where(code_index >= 0, last)

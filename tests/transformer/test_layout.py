@@ -1,0 +1,106 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kinolenta.errors import PromptError, ShapeError
+from kinolenta.transformer import SequenceLayout
+from tests.transformer.tiny import tiny_config
+
+CONFIG = tiny_config()
+LAYOUT = SequenceLayout(CONFIG)
+BOS, EOT, EOV, EOS, PAD, CODE = 0, 1, 2, 3, 4, CONFIG.text_vocab_size
+texts = st.lists(st.integers(5, 39), max_size=CONFIG.text_len)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[list[list[int]], torch.Tensor, list[list[int] | None]]:
+    batch = draw(st.integers(1, 4))
+    num_codes = draw(st.integers(0, 30))
+    codes = draw(st.lists(st.integers(0, 59), min_size=batch * num_codes, max_size=batch * num_codes))
+    left = draw(st.lists(texts, min_size=batch, max_size=batch))
+    right = draw(st.lists(st.none() | texts, min_size=batch, max_size=batch))
+    return left, torch.tensor(codes, dtype=torch.int64).view(batch, num_codes), right
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches())
+def test_unpack_inverts_pack(batch: tuple[list[list[int]], torch.Tensor, list[list[int] | None]]) -> None:
+    left, codes, right = batch
+    got = LAYOUT.unpack(LAYOUT.pack(left, codes, right))
+    assert (got.left, got.right) == (left, right)
+    assert torch.equal(got.codes, codes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches())
+def test_unpack_inverts_pack_prefill(
+    batch: tuple[list[list[int]], torch.Tensor, list[list[int] | None]],
+) -> None:
+    left, codes, _ = batch
+    strip = LAYOUT.pack_prefill(left, codes)
+    assert strip.token_ids.shape == (len(left), CONFIG.text_len + 2 + codes.shape[1])
+    assert (strip.code_start == CONFIG.text_len + 2).all()
+    got = LAYOUT.unpack(strip)
+    assert (got.left, got.right) == (left, [None] * len(left))
+    assert torch.equal(got.codes, codes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches())
+def test_places_do_not_depend_on_where_a_row_stands(
+    batch: tuple[list[list[int]], torch.Tensor, list[list[int] | None]],
+) -> None:
+    left, codes, _ = batch
+    packed, filled = LAYOUT.pack(left, codes), LAYOUT.pack_prefill(left, codes)
+    for row in range(len(left)):
+        live = slice(0, int(packed.length[row])), slice(int(filled.text_start[row]), None)
+        for view in (LAYOUT.positions, *(lambda strip, i=i: LAYOUT.targets(strip)[i] for i in (0, 1))):
+            assert torch.equal(view(packed)[row, live[0]], view(filled)[row, live[1]])
+
+
+def test_strip_written_out() -> None:
+    codes = torch.arange(24)[None]
+    strip = LAYOUT.pack([[7, 8], [9]], codes.repeat(2, 1), [[5], None])
+    assert strip.token_ids[0].tolist() == [BOS, 7, 8, EOT, *range(CODE, CODE + 24), EOV, 5, EOS]
+    assert strip.token_ids[1].tolist() == [BOS, 9, EOT, *range(CODE, CODE + 24), PAD, PAD, PAD, PAD]
+    assert strip.code_start.tolist() == [4, 3]
+    assert strip.length.tolist() == [31, 27]
+    places = LAYOUT.positions(strip)[0].tolist()
+    assert places[:4] == [[0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 0, 0], [3, 0, 0, 0]]
+    assert places[4:28] == [[0, t, h, w] for t in range(2) for h in range(3) for w in range(4)]
+    assert places[28:] == [[11, 0, 0, 0], [12, 0, 0, 0], [13, 0, 0, 0]]
+
+
+def test_targets_name_the_next_code_and_what_stood_there_a_frame_before() -> None:
+    codes = torch.arange(30, 54)[None]
+    target, earlier = LAYOUT.targets(LAYOUT.pack([[7, 8]], codes, [[5]]))
+    none = CONFIG.codebook_size
+    assert target[0].tolist() == [-1, -1, -1, *range(25), -1, -1, -1]
+    assert earlier[0].tolist() == [none] * 15 + list(range(30, 43)) + [none] * 3
+
+
+def test_codes_may_come_as_grids() -> None:
+    codes = torch.arange(48).view(2, 2, 3, 4)
+    assert torch.equal(LAYOUT.unpack(LAYOUT.pack([[], []], codes)).codes, codes.flatten(1))
+
+
+@pytest.mark.parametrize("pack", [LAYOUT.pack, LAYOUT.pack_prefill])
+def test_bad_texts_are_refused(pack: object) -> None:
+    with pytest.raises(PromptError, match="text is 10 text_ids; this model takes 9"):
+        pack([[5] * 10])  # type: ignore[operator]
+    for ids in ([40], [-1]):
+        with pytest.raises(PromptError, match=r"text_ids must lie in 0\.\.39"):
+            pack([ids])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("pack", [LAYOUT.pack, LAYOUT.pack_prefill])
+def test_bad_codes_are_refused(pack: object) -> None:
+    for codes in (torch.tensor([[60]]), torch.tensor([[-1]])):
+        with pytest.raises(ShapeError, match=r"codes must lie in 0\.\.59"):
+            pack([[5]], codes)  # type: ignore[operator]
+    for codes in (torch.zeros(2, 3, dtype=torch.int64), torch.zeros(1, 3), torch.zeros(3, dtype=torch.int64)):
+        with pytest.raises(ShapeError, match="a row for each text"):
+            pack([[5]], codes)  # type: ignore[operator]
+    with pytest.raises(ShapeError, match=r"frames of \[4, 3\]; this model has \[3, 4\]"):
+        pack([[5]], torch.zeros(1, 2, 4, 3, dtype=torch.int64))  # type: ignore[operator]
