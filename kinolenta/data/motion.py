@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kinolenta.data.scene import Noun, Scene
 
 TRAVELS = ("left", "right", "up", "down")
+ROW = ("up", "down", "bounce")  # three stand in a row: a triangle would leave no height to move in
+ROW_STEP = 0.33
 FRAME_MARGIN = 0.01
 GAP = 0.04  # between copies: more than two pixels of the smallest frames, so that they can be counted
 
@@ -70,13 +72,15 @@ def track(
     wide, tall = aspect
     time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
     draw = rng.random(6)  # side, place across, height, amplitude, sense, cycles: always as many
-    side = _side(scene, draw[0])
+    side = _side(scene, draw[0], wide)
     offsets, back = _formation(scene, side, wide, tall)
     group_wide = wide * side + 2 * max(abs(dx) for dx, _ in offsets)
     group_tall = tall * side + back
 
     on_ground = stands(noun, scene.background)
-    contact = 0.92 + 0.03 * draw[2] if back else 0.78 + 0.14 * draw[2]  # the back row must stand too
+    contact = 0.78 + 0.14 * draw[2]
+    if back or scene.motion in ("up", "down"):  # the back row must stand too, the way up must be long
+        contact = 0.92 + 0.03 * draw[2]
     centre_x = 0.5 + _room(group_wide, 0.1) * (2 * draw[1] - 1)
     if on_ground:
         centre_y = contact - tall * side / 2
@@ -97,9 +101,9 @@ def track(
         elif scene.motion == "left":
             x = 0.5 + along
         else:
-            middle = 0.5 + back / 2
+            middle = 0.5
             if on_ground and scene.speed != "fast":  # between standing and the top of the frame
-                middle = (centre_y + max(0.25, centre_y - 2 * reach)) / 2
+                middle = (centre_y + max(0.2, centre_y - 2 * reach)) / 2
                 along *= (centre_y - middle) / reach
             y = middle + along if scene.motion == "up" else middle - along
     elif scene.motion in ("rotate_cw", "rotate_ccw"):
@@ -132,9 +136,11 @@ def track(
     return Track(x=x, y=y, scale=scale, angle=angle, opacity=opacity, offsets=offsets)
 
 
-def _side(scene: "Scene", share: float) -> float:
+def _side(scene: "Scene", share: float, wide: float) -> float:
     """Longer side of the drawing at its largest: half of the frame and more, so that its shape shows."""
     if scene.count > 1:
+        if scene.count == 3 and scene.motion in ROW:
+            return min(0.36 + 0.04 * share, (ROW_STEP - GAP / 2) / wide)
         smallest = 0.33 if scene.motion in ("rotate_cw", "rotate_ccw") else 0.36
         return smallest + (0.06 if scene.count == 2 else 0.04) * share
     if scene.motion in ("grow", "shrink"):
@@ -163,9 +169,9 @@ def _formation(
         step = 1.22 * side * wide + GAP
     if scene.count == 2:
         return ((-step / 2, 0.0), (step / 2, 0.0)), 0.0
-    row = min(step, 0.33)
-    if scene.motion in ("up", "down", "bounce") and row >= side * wide + GAP / 2:
-        return ((-row, 0.0), (0.0, 0.0), (row, 0.0)), 0.0
+    if scene.motion in ROW:
+        step = min(step, ROW_STEP)
+        return ((-step, 0.0), (0.0, 0.0), (step, 0.0)), 0.0
     return ((0.0, -back), (-step / 2, 0.0), (step / 2, 0.0)), back
 
 
