@@ -9,30 +9,31 @@ from dataclasses import dataclass
 
 from kinolenta.data import phrases
 from kinolenta.data.grammar import NounForms, adjective, noun_forms, noun_phrase, participle_with, verb_with
-from kinolenta.data.phrases import MAYBE_DIRECTED, SELF_DIRECTED, Wording
+from kinolenta.data.phrases import MAYBE_DIRECTED, NO_PARTICIPLE, SELF_DIRECTED, Wording
 from kinolenta.data.scene import COLOURS, Noun, Scene, nouns
 from kinolenta.data.splits import held_synonyms
 from kinolenta.errors import DataError, require
 
 WORDINGS = ("train", "T3")
-# Orders of subject, verb, direction and place; "participle" and "request" build a noun phrase instead, "around" and
-# "colour" say the background as a clause of its own.
+# Orders of subject, verb, direction and place; "participle" and "request" build a noun phrase instead, "around"
+# and "colour" say the background as a clause of its own.
 _ORDERS = {"SVDP": 36, "SVPD": 10, "PSVD": 14, "PVDS": 12, "participle": 9, "around": 7, "colour": 6, "request": 6}
 _HELD_ORDERS = ("SPVD", "DPVS")
 _SYNONYM_SHARE, _STYLE_SHARE, _PREFIX_SHARE = 0.25, 0.15, 0.1
+_HELD_SHARE = 0.6  # of the words of a T3 caption that have a held twin
 _MAX_WORDS_BEFORE_SUBJECT = 2  # longer verb phrases do not stand before their subject
 
 
 @dataclass
 class _Speaker:
-    """Draws words: those of training, or for T3 the held ones wherever there are some."""
+    """Draws words: those of training, or for T3 often the held ones."""
 
     rng: random.Random
     held: bool
     used_held: bool = False
 
     def say(self, wording: Wording) -> str:
-        if self.held and wording.held:
+        if self.held and wording.held and self.chance(_HELD_SHARE):
             self.used_held = True
             return self.rng.choice(wording.held)
         first, *rest = wording.common
@@ -107,7 +108,7 @@ def _name(scene: Scene, noun: Noun, speaker: _Speaker) -> str:
     own = [word for word in noun.synonyms if (word in kept) == speaker.held]
     if scene.count > 1:
         own = [word for word in own if noun_forms()[noun.code, word].countable]
-    if own and (speaker.held or speaker.chance(_SYNONYM_SHARE)):
+    if own and speaker.chance(_HELD_SHARE if speaker.held else _SYNONYM_SHARE):
         speaker.used_held |= speaker.held
         return speaker.rng.choice(own)
     return noun.name
@@ -116,12 +117,16 @@ def _name(scene: Scene, noun: Noun, speaker: _Speaker) -> str:
 def _order(scene: Scene, parts: _Parts, speaker: _Speaker) -> str:
     verb_length = parts.verb.count(" ") + 1
     if speaker.held and (not speaker.used_held or speaker.chance(0.5)):
-        orders = [o for o in _HELD_ORDERS if o[-1] != "S" or verb_length <= _MAX_WORDS_BEFORE_SUBJECT]
-        return speaker.rng.choice(orders)
+        inverts = parts.direction and verb_length <= _MAX_WORDS_BEFORE_SUBJECT
+        return speaker.rng.choice(_HELD_ORDERS if inverts else _HELD_ORDERS[:1])
     weights = dict(_ORDERS)
     if verb_length > _MAX_WORDS_BEFORE_SUBJECT or parts.verb.startswith("становится"):
         del weights["PVDS"]
-    if scene.background not in COLOURS:
+    if parts.verb in NO_PARTICIPLE:
+        del weights["participle"], weights["request"]
+    if speaker.held:  # these leave the place out, which may be all that is new
+        del weights["around"]
+    if speaker.held or scene.background not in COLOURS:
         del weights["colour"]
     return speaker.rng.choices(list(weights), list(weights.values()))[0]
 
@@ -161,3 +166,36 @@ def _noun_sentence(parts: _Parts, speaker: _Speaker, *, accusative: bool) -> str
 
 def _colour_name(scene: Scene) -> str:
     return phrases.TINTS[scene.background].common[0] if scene.background in COLOURS else ""
+
+
+_PAGE = """# Captions
+
+{count} captions of training scenes, as drawn, each with the scene that it says. To make this page again:
+
+    python -m kinolenta.data.captions {count} {seed} > docs/captions.md
+
+| caption | thing | style | motion | background | tint | count | speed |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def sample_page(count: int, seed: int) -> str:
+    """A page of Markdown with captions of sampled training scenes, for reading."""
+    from kinolenta.data.sampling import sample_scene
+
+    rng = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        scene = sample_scene(rng)
+        cells = (
+            caption(scene, rng), nouns()[scene.noun].name, scene.style, scene.motion, scene.background,
+            scene.tint or "", str(scene.count), scene.speed or "",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |\n")
+    return _PAGE.format(count=count, seed=seed) + "".join(lines)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(sample_page(int(sys.argv[1]), int(sys.argv[2])))

@@ -58,7 +58,7 @@ _RISES = {
     "swim": _w("плывет | поднимается | всплывает"),
     "crawl": _w("ползет | поднимается", "движется"),
     "ride": _w("движется | поднимается"),
-    "thing": _w("поднимается | движется | летит", "взмывает"),
+    "thing": _w("поднимается | движется | летит", "перемещается"),
 }
 _SINKS = {
     "fly": _w("летит | опускается | снижается"),
@@ -69,7 +69,8 @@ _SINKS = {
     "walk": _w("опускается | движется", "спускается"),
     "thing": _w("падает | опускается | движется"),
 }
-SELF_DIRECTED = frozenset(("взлетает", "всплывает", "снижается", "погружается", "взмывает"))  # no "вверх" after
+SELF_DIRECTED = frozenset(("взлетает", "всплывает", "снижается", "погружается"))  # no "вверх" after
+NO_PARTICIPLE = frozenset(("растет",))  # "растущая корова" is another cow
 MAYBE_DIRECTED = frozenset(("поднимается", "опускается", "спускается", "падает"))
 _OTHERS = {
     "rotate_cw": _w("вращается | крутится", "вертится"),
@@ -93,6 +94,7 @@ _STANDING = frozenset(
     "1f6a6 1f30b 1f392".split()
 )  # fmt: skip
 _SITTING = frozenset(("1f9f8",))
+_SHAPELESS = frozenset(("1f525", "1f4a7"))  # fire and a drop neither lie nor stand
 _FURRY = frozenset(  # an orange one is called рыжий, a brown one sometimes бурый
     "1f412 1f415 1f429 1f43a 1f408 1facf 1f40e 1f98c 1f404 1f410 1f411 1f999 1f42b 1f401 1f439 1f407 1f43b 1f998 "
     "1f414 1f9f8".split()
@@ -140,7 +142,7 @@ STYLES = {
     "animated": _w("в объемном стиле | объемная графика", "объемный рисунок"),
 }
 CLAUSE_PREFIXES = _w("видео: | на видео | анимация, где | короткое видео: | анимация: | ролик, где", "мультик, где")
-REQUESTS = _w("покажи | нарисуй | сделай видео: | хочу увидеть", "изобрази")
+REQUESTS = _w("покажи | нарисуй | покажи мне | хочу увидеть", "изобрази")
 
 
 def verb(scene: Scene, noun: Noun) -> Wording:
@@ -180,7 +182,7 @@ def _still(scene: Scene, noun: Noun) -> Wording:
         return _HOVERS
     if noun.kind == "float":
         return _HANGS if scene.background not in (*GROUND_PLACES, "sea") else _STAYS
-    if noun.kind != "thing" or scene.background == "sea":
+    if noun.kind != "thing" or noun.code in _SHAPELESS or scene.background == "sea":
         return _STAYS
     if scene.background in ("sky", "night") or noun.habitat == "air":
         return _HANGS

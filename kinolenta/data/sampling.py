@@ -22,7 +22,7 @@ TRAVELS = ("left", "right", "up", "down")
 _WITH_SPEED = (*TRAVELS, "rotate_cw", "rotate_ccw")
 _WEIGHTS = {"left": 2.5, "right": 2.5}  # of motions, the others 1
 _ANIMATED_SHARE, _IN_PLACE_SHARE = 0.35, 0.4
-_TINT_SHARE, _SPEED_SHARE, _COUNT_WEIGHTS = 0.3, 0.25, (0.88, 0.08, 0.04)
+_TINT_SHARE, _SPEED_SHARE, _COUNT_WEIGHTS = 0.5, 0.25, (0.88, 0.08, 0.04)  # tints: of tintable nouns
 _FUR_TINTS, _FUR_SHARE = ("white", "black", "grey", "orange", "brown"), 0.8
 _PLACES_OF = {
     "ground": GROUND_PLACES,
