@@ -39,14 +39,25 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenerationDefaults(Config):
+    """How a model draws unless told otherwise; the values that were measured to suit it."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance_scale: float = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelIndex(Config):
     """What ``model_index.json`` says about a model folder.
 
     fps: of the films that it makes; kinds: stage name -> class name, so that another kind of stage is
-    noticed.
+    noticed; defaults: see GenerationDefaults.
     """
 
     fps: float
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     kinds: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     kinolenta_version: str = __version__

@@ -68,13 +68,11 @@ def transformer(
     out: Out,
     config: ConfigFile = None,
     set_: Sets = None,
-    cache: Cache = None,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the GPT on cached codes and their captions."""
-    from kinolenta.data.fetch import cache_dir
     from kinolenta.training import transformer as stage
 
     settings = read_config(stage.TransformerTrainConfig, config, set_)
-    print_result(stage.train(settings, cache_dir(cache), out, resume=resume), {}, as_json=as_json)
+    print_result(stage.train(settings, out, resume=resume), {}, as_json=as_json)

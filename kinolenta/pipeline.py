@@ -1,0 +1,218 @@
+"""The whole way from a Russian sentence to a clip: text -> tokenizer -> transformer -> decoder -> frames."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kinolenta.checkpoint import ModelIndex, demo_folder, load_index, load_into, load_weights
+from kinolenta.clip import Clip
+from kinolenta.decoder import VideoVQGAN, VQGANConfig
+from kinolenta.errors import CheckpointError, ConfigError, ShapeError, require
+from kinolenta.media import read_image, resize
+from kinolenta.prompt import check_prompt
+from kinolenta.tokenizer import TextTokenizer
+from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, generate
+
+if TYPE_CHECKING:
+    from kinolenta.media.geometry import Policy
+
+MAX_BATCH = 16  # prompts drawn side by side; a longer list is cut, with no change to any clip
+Progress = Callable[[int, int], None]  # called with (codes drawn, codes in all)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class VideoPipeline:
+    """A tokenizer, a transformer and a decoder that belong together; makes clips on the CPU in float32.
+
+    The parts are public (``tokenizer``, ``transformer``, ``decoder``, ``index``). A pipeline keeps no state between
+    calls, so several threads may share one.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, transformer: GPT, decoder: VideoVQGAN, index: ModelIndex) -> None:
+        """Raises CheckpointError that shows both sides if the three do not fit each other."""
+        self.tokenizer, self.index = tokenizer, index
+        self.transformer, self.decoder = transformer.eval(), decoder.eval()
+        self._check_parts()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None) -> Self:
+        """Load a model folder; None is the demo that comes with the package. Raises CheckpointError."""
+        folder = demo_folder() if path is None else Path(path)
+        index = load_index(folder)
+        transformer = _load(folder / "transformer", GPTConfig, GPT)
+        decoder = _load(folder / "decoder", VQGANConfig, VideoVQGAN)
+        return cls(TextTokenizer.load(folder / "tokenizer"), transformer, decoder, index)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the clips."""
+        return self.index.fps
+
+    @property
+    def height(self) -> int:
+        """Height of the frames in pixels."""
+        return self.transformer.config.grid[1] * self.decoder.config.space_stride
+
+    @property
+    def width(self) -> int:
+        """Width of the frames in pixels."""
+        return self.transformer.config.grid[2] * self.decoder.config.space_stride
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip of the trained length, which is also the most that can be asked for."""
+        return self.decoder.config.num_frames(self.transformer.config.grid[0])
+
+    @property
+    def time_stride(self) -> int:
+        """Frames per latent frame; a clip has 1 + a multiple of them."""
+        return self.decoder.config.time_stride
+
+    @overload
+    def __call__(self, prompt: str, **options: Any) -> Clip: ...
+
+    @overload
+    def __call__(self, prompt: Sequence[str], **options: Any) -> list[Clip]: ...
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        image: Any = None,
+        seed: int | Sequence[int] = 0,
+        num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        resize_policy: "Policy" = "cover",
+        truncate: bool = False,
+        progress: Progress | None = None,
+    ) -> Clip | list[Clip]:
+        """Make a clip of a Russian sentence, or a list of clips of a list of sentences.
+
+        A clip is decided by its sentence, seed and options: alone or in a list, it is the same.
+        image: the first frame, given as a path, a PIL image or a uint8 array [H, W, 3]; it comes back as the decoder
+        sees it. resize_policy: how it is brought to the frame size, "cover", "contain" or "exact".
+        seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride, at most the
+        trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely. temperature, top_k,
+        top_p: see SamplingConfig. None takes the model's own default, which is in its ``model_index.json``.
+        truncate: cut a sentence that is too long instead of refusing it.
+        Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
+        seeds = self._seeds(seed, len(prompts))
+        text_ids = [self._encode(one, truncate) for one in prompts]
+        num_latent_frames = self._latent_frames(num_frames)
+        known = None if image is None else self._first_codes(image, resize_policy)
+        defaults = self.index.defaults
+        sampling = SamplingConfig(
+            temperature=defaults.temperature if temperature is None else temperature,
+            top_k=defaults.top_k if top_k is None else top_k,
+            top_p=defaults.top_p if top_p is None else top_p,
+        )
+        guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        codes_in_all = len(prompts) * num_latent_frames * self.transformer.config.codes_per_frame
+        clips: list[Clip] = []
+        for start in range(0, len(prompts), MAX_BATCH):
+            rows = slice(start, min(start + MAX_BATCH, len(prompts)))
+            before = start * num_latent_frames * self.transformer.config.codes_per_frame
+
+            def on_frame(t: int, codes: Tensor, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + codes.numel(), codes_in_all)
+
+            made = generate(
+                self.transformer,
+                text_ids[rows],
+                seeds=seeds[rows],
+                known_codes=None if known is None else known.expand(rows.stop - start, -1),
+                num_latent_frames=num_latent_frames,
+                sampling=sampling,
+                guidance_scale=guidance,
+                on_frame=on_frame,
+            )
+            for row, codes in enumerate(made.codes):
+                log_prob = float(made.log_prob[row])
+                uncond = made.log_prob_uncond
+                clips.append(
+                    Clip(
+                        frames=self._develop(codes),
+                        fps=self.fps,
+                        codes=codes.numpy(),
+                        prompt=prompts[start + row],
+                        seed=seeds[start + row],
+                        score=None if uncond is None else log_prob - float(uncond[row]),
+                        log_prob=log_prob,
+                        passes=made.passes,
+                    )
+                )
+        return clips[0] if isinstance(prompt, str) else clips
+
+    def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Frames through the VQGAN and back: what the codes keep of them. uint8 [T, H, W, 3] both ways."""
+        return self._develop(self.decoder.encode(_to_float(frames))[0])
+
+    def encode(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Codes int64 [t, h, w] of frames uint8 [T, H, W, 3], T = 1 + a multiple of time_stride."""
+        return self.decoder.encode(_to_float(frames))[0]
+
+    def _develop(self, codes: Tensor) -> NDArray[np.uint8]:
+        frames = self.decoder.decode(codes[None])[0]
+        return rearrange(((frames + 1) * 127.5).round().to(torch.uint8), "c t h w -> t h w c").contiguous().numpy()
+
+    def _encode(self, prompt: str, truncate: bool) -> list[int]:
+        limit = self.transformer.config.text_len
+        return self.tokenizer.encode(check_prompt(prompt), max_length=limit, truncate=truncate)
+
+    def _first_codes(self, image: Any, policy: "Policy") -> Tensor:
+        """Codes [1, h * w] of the first frame."""
+        frame = resize(read_image(image)[None], (self.height, self.width), policy)
+        return self.encode(frame).flatten()[None]
+
+    def _latent_frames(self, num_frames: int | None) -> int:
+        if num_frames is None:
+            return self.transformer.config.grid[0]
+        wanted = self.decoder.config.num_latent_frames(num_frames)
+        require(wanted <= self.transformer.config.grid[0], ShapeError,
+                "clip of {} frames is asked for; this model makes at most {}.", num_frames, self.num_frames)  # fmt: skip
+        return wanted
+
+    def _seeds(self, seed: int | Sequence[int], count: int) -> list[int]:
+        seeds = [seed] * count if isinstance(seed, int) else list(seed)
+        require(len(seeds) == count, ConfigError, "{} prompts but {} seeds; pass one seed, or one each.",
+                count, len(seeds))  # fmt: skip
+        return seeds
+
+    def _check_parts(self) -> None:
+        gpt, vqgan = self.transformer.config, self.decoder.config
+        pairs = {
+            "codebook_size": (gpt.codebook_size, vqgan.codebook_size),
+            "text vocabulary": (gpt.text_vocab_size, self.tokenizer.vocab_size),
+            "fps": (self.index.fps, vqgan.fps),
+        }
+        for name, (one, other) in pairs.items():
+            require(one == other, CheckpointError, "The stages of the model do not fit: {} is {} on one side and {} "
+                    "on the other.", name, one, other)  # fmt: skip
+
+
+def _load(folder: Path, config_class: Any, module_class: Callable[[Any], ModuleT]) -> ModuleT:
+    config, state = load_weights(folder, config_class)
+    module = module_class(config)
+    load_into(module, state, str(folder / "model.safetensors"))
+    return module.requires_grad_(False)
+
+
+def _to_float(frames: NDArray[np.uint8]) -> Tensor:
+    """uint8 [T, H, W, 3] to float [1, 3, T, H, W] in [-1, 1]. Raises ShapeError for anything else."""
+    require(isinstance(frames, np.ndarray) and frames.ndim == 4 and frames.shape[-1] == 3
+            and frames.dtype == np.uint8, ShapeError, "frames must be a uint8 array [T, H, W, 3]; got {}.",
+            f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__)  # fmt: skip
+    return rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> 1 c t h w").float() / 127.5 - 1
