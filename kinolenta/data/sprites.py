@@ -144,8 +144,8 @@ def _raster_3d(cache: str | Path | None, codes: Iterable[str]) -> Iterator[tuple
 
     wanted = set(codes)
     archive = archive_path(cache, "fluent-emoji-3d")
-    for path, stream in members(archive, lambda path: path.endswith(".webp") and _code_of(path) in wanted):
-        with Image.open(BytesIO(stream.read())) as image:
+    for path, content in members(archive, lambda path: path.endswith(".webp") and _code_of(path) in wanted):
+        with Image.open(BytesIO(content)) as image:
             yield _code_of(path), image.convert("RGBA")
 
 
@@ -187,10 +187,10 @@ def _animations(
         waiting: list[tuple[str, Future[np.ndarray | None]]] = []
         for name in ANIMATION_SOURCES if wanted else ():
             archive = archive_path(cache, name)
-            for path, stream in members(
+            for path, content in members(
                 archive, lambda path: path.endswith(".webp") and _code_of(path) in wanted
             ):
-                waiting.append((_code_of(path), pool.submit(decode_loop, stream.read())))
+                waiting.append((_code_of(path), pool.submit(decode_loop, content)))
         for code, future in waiting:
             frames = future.result()
             if frames is not None:
