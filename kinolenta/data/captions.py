@@ -1,7 +1,7 @@
 """Says a scene in natural Russian: one of many wordings, drawn with a given random generator.
 
-The usual wording names the thing first: "рыжая кошка бежит вправо по траве". Nothing is said that the clip does
-not show, and all that makes the scene is said, except the drawing style, which most captions leave out.
+The usual wording names the thing first: "рыжая кошка бежит вправо по траве". Nothing is said that the clip
+does not show, and all that makes the scene is said, except the drawing style, which most captions leave out.
 """
 
 import random
@@ -15,9 +15,18 @@ from kinolenta.data.splits import held_synonyms
 from kinolenta.errors import DataError, require
 
 WORDINGS = ("train", "T3")
-# Orders of subject, verb, direction and place; "participle" and "request" build a noun phrase instead, "around"
-# and "colour" say the background as a clause of its own.
-_ORDERS = {"SVDP": 36, "SVPD": 10, "PSVD": 14, "PVDS": 12, "participle": 9, "around": 7, "colour": 6, "request": 6}
+# Orders of subject, verb, direction and place; "participle" and "request" build a noun phrase instead,
+# "around" and "colour" say the background as a clause of its own.
+_ORDERS = {
+    "SVDP": 36,
+    "SVPD": 10,
+    "PSVD": 14,
+    "PVDS": 12,
+    "participle": 9,
+    "around": 7,
+    "colour": 6,
+    "request": 6,
+}
 _HELD_ORDERS = ("SPVD", "DPVS")
 _SYNONYM_SHARE, _STYLE_SHARE, _PREFIX_SHARE = 0.25, 0.15, 0.1
 _HELD_SHARE = 0.6  # of the words of a T3 caption that have a held twin
@@ -57,11 +66,12 @@ class _Parts:
 
 
 def caption(scene: Scene, rng: random.Random, wording: str = "train") -> str:
-    """One caption of the scene, in the words of training or, for "T3", with words or an order kept from training.
+    """One caption of the scene, in the words of training or, for "T3", with some that training never uses.
 
     Raises DataError for a noun that nouns.tsv does not list or an unknown wording.
     """
-    require(wording in WORDINGS, DataError, "unknown wording {!r}; use one of {}", wording, ", ".join(WORDINGS))
+    known = ", ".join(WORDINGS)
+    require(wording in WORDINGS, DataError, "unknown wording {!r}; use one of {}", wording, known)
     table = nouns()
     require(scene.noun in table, DataError, "unknown noun {!r}; nouns.tsv lists the codes", scene.noun)
     speaker = _Speaker(rng, held=wording == "T3")
@@ -188,9 +198,15 @@ def sample_page(count: int, seed: int) -> str:
     for _ in range(count):
         scene = sample_scene(rng)
         cells = (
-            caption(scene, rng), nouns()[scene.noun].name, scene.style, scene.motion, scene.background,
-            scene.tint or "", str(scene.count), scene.speed or "",
-        )  # fmt: skip
+            caption(scene, rng),
+            nouns()[scene.noun].name,
+            scene.style,
+            scene.motion,
+            scene.background,
+            scene.tint or "",
+            str(scene.count),
+            scene.speed or "",
+        )
         lines.append("| " + " | ".join(cells) + " |\n")
     return _PAGE.format(count=count, seed=seed) + "".join(lines)
 

@@ -1,7 +1,7 @@
 """Russian agreement for captions: adjectives, participles and numerals put to nouns, from committed tables.
 
-Nothing here needs a dictionary at run time; ``inflect`` builds the tables. Letters are those of the CLDR names:
-no ё, which the tokenizer folds anyway.
+Nothing here needs a dictionary at run time; ``inflect`` builds the tables. Letters are those of the CLDR
+names: no ё, which the tokenizer folds anyway.
 """
 
 import csv
@@ -17,7 +17,7 @@ class NounForms:
     """What agreement needs of a noun.
 
     gender: m, f, n, or pl for plural only; accusative: singular; two: what follows два or две, without the
-    numeral ("летучие мыши", "воздушных шарика"); many: genitive plural. The last two are empty if not countable.
+    numeral ("летучие мыши", "воздушных шарика"); many: genitive plural. These two are empty if not countable.
     """
 
     word: str
@@ -31,7 +31,7 @@ class NounForms:
 
 @dataclass(frozen=True)
 class VerbForms:
-    """A verb phrase in the present: 3rd person singular and plural, and its participle, masculine nominative."""
+    """A verb phrase in the present: 3rd person singular and plural, and the participle (masculine)."""
 
     singular: str
     plural: str

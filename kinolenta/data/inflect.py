@@ -13,19 +13,97 @@ from kinolenta.data import phrases
 from kinolenta.data.scene import nouns
 
 # Words that the dictionary reads otherwise: uninflected ones by gender, the rest by animacy.
-_GENDERS = {"кенгуру": "masc", "такси": "neut", "каноэ": "neut", "манго": "neut", "авокадо": "neut", "киви": "neut",
-            "фламинго": "masc", "брокколи": "femn", "лама": "femn"}  # fmt: skip
-_ANIMATE = {"робот", "пришелец", "инопланетянин", "снеговик", "призрак", "монстр", "джинн", "клоун", "матрешка",
-            "тираннозавр", "динозавр", "диплодок", "медуза", "краб", "креветка", "улитка", "осьминог", "спрут",
-            "воздушный змей", "русалка", "фея", "дракон", "единорог", "свинка", "уточка", "улиточка", "жучок",
-            "серфер"}  # fmt: skip
-_INANIMATE = {"череп", "пикап", "джип", "болид", "спутник", "парашют", "катер", "кекс", "месяц", "бант", "мухомор",
-              "гриб", "труба", "привидение", "смайлик", "подсолнух", "байк", "парусник", "роза",
-              "круассан"}  # fmt: skip
+_GENDERS = {
+    "кенгуру": "masc",
+    "такси": "neut",
+    "каноэ": "neut",
+    "манго": "neut",
+    "авокадо": "neut",
+    "киви": "neut",
+    "фламинго": "masc",
+    "брокколи": "femn",
+    "лама": "femn",
+}
+_ANIMATE = {
+    "робот",
+    "пришелец",
+    "инопланетянин",
+    "снеговик",
+    "призрак",
+    "монстр",
+    "джинн",
+    "клоун",
+    "матрешка",
+    "тираннозавр",
+    "динозавр",
+    "диплодок",
+    "медуза",
+    "краб",
+    "креветка",
+    "улитка",
+    "осьминог",
+    "спрут",
+    "воздушный змей",
+    "русалка",
+    "фея",
+    "дракон",
+    "единорог",
+    "свинка",
+    "уточка",
+    "улиточка",
+    "жучок",
+    "серфер",
+}
+_INANIMATE = {
+    "череп",
+    "пикап",
+    "джип",
+    "болид",
+    "спутник",
+    "парашют",
+    "катер",
+    "кекс",
+    "месяц",
+    "бант",
+    "мухомор",
+    "гриб",
+    "труба",
+    "привидение",
+    "смайлик",
+    "подсолнух",
+    "байк",
+    "парусник",
+    "роза",
+    "круассан",
+}
 # One drawing shows many, or the word has no count: never two or three of them.
-_UNCOUNTABLE = {"скорая помощь", "клевер", "виноград", "вишня", "брокколи", "хлеб", "сыр", "попкорн", "мороженое",
-                "огонь", "пламя", "кукуруза", "солнце", "солнышко", "месяц", "полумесяц", "радуга", "земной шар",
-                "яичница", "печенье", "клубника", "клубничка", "морковь", "Дед Мороз", "Санта-Клаус"}  # fmt: skip
+_UNCOUNTABLE = {
+    "скорая помощь",
+    "клевер",
+    "виноград",
+    "вишня",
+    "брокколи",
+    "хлеб",
+    "сыр",
+    "попкорн",
+    "мороженое",
+    "огонь",
+    "пламя",
+    "кукуруза",
+    "солнце",
+    "солнышко",
+    "месяц",
+    "полумесяц",
+    "радуга",
+    "земной шар",
+    "яичница",
+    "печенье",
+    "клубника",
+    "клубничка",
+    "морковь",
+    "Дед Мороз",
+    "Санта-Клаус",
+}
 _PARTICIPLES = {"машет": "машущий", "движется": "движущийся"}  # the dictionary has rarer ones
 _PLURAL_ONLY = {"блины", "оладьи", "очки", "джинсы", "наушники", "ножницы", "песочные часы"}
 _BY_HAND = {  # word -> gender, animate, accusative, after "two", genitive plural
@@ -93,7 +171,9 @@ def noun_row(code: str, word: str) -> list[str]:
         life = "anim" if animate else "inan"
         parts = [_adjective_parse(a, gender, number) for a in adjectives]
         if plural:
-            forms = [_inflect(p, "plur", "accs", *(["inan"] if p is not noun else [])) for p in (*parts, noun)]
+            forms = [
+                _inflect(p, "plur", "accs", *(["inan"] if p is not noun else [])) for p in (*parts, noun)
+            ]
             accusative, two, many = " ".join(forms), "", ""
         else:
             agree = {"sing", "accs", gender} | ({life} if gender == "masc" else set())
@@ -139,7 +219,9 @@ def noun_table() -> str:
 
 def verb_table() -> str:
     """The text of ``verb_forms.tsv``."""
-    verbs = dict.fromkeys([*phrases.all_verbs(), *(n.in_place_verb for n in nouns().values() if n.in_place_verb)])
+    verbs = dict.fromkeys(
+        [*phrases.all_verbs(), *(n.in_place_verb for n in nouns().values() if n.in_place_verb)]
+    )
     lines = ["singular\tplural\tparticiple", *("\t".join(verb_row(verb)) for verb in verbs)]
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,7 @@ Every slot has common wordings, the first of them the usual one, and held ones, 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kinolenta.data.scene import COLOURS, GROUND_PLACES, IN_PLACE, Noun, Scene
+from kinolenta.data.scene import COLOURS, GROUND_PLACES, IN_PLACE, Noun, Scene, nouns
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,15 @@ def _w(common: str, held: str = "") -> Wording:
     return Wording(tuple(common.split(" | ")), tuple(held.split(" | ")) if held else ())
 
 
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split(" | "))
+
+
 DIRECTIONS = {
     "left": _w("влево | налево | справа налево | к левому краю | к левому краю кадра", "в левую сторону"),
-    "right": _w("вправо | направо | слева направо | к правому краю | к правому краю кадра", "в правую сторону"),
+    "right": _w(
+        "вправо | направо | слева направо | к правому краю | к правому краю кадра", "в правую сторону"
+    ),
     "up": _w("вверх | снизу вверх | к верхнему краю | к верхнему краю кадра", "наверх"),
     "down": _w("вниз | сверху вниз | к нижнему краю | к нижнему краю кадра", "книзу"),
     "rotate_cw": _w("по часовой стрелке"),
@@ -37,21 +43,43 @@ SPEEDS = {
 
 _MOVES = {  # kind -> verbs for a way to the left or right, by speed
     "walk": {None: _w("бежит | идет | шагает", "топает"), "slow": _w("идет | шагает"), "fast": _w("бежит")},
-    "jump": {None: _w("прыгает | скачет | бежит", "движется прыжками"), "slow": _w("прыгает"), "fast": _w("скачет | прыгает")},
+    "jump": {
+        None: _w("прыгает | скачет | бежит", "движется прыжками"),
+        "slow": _w("прыгает"),
+        "fast": _w("скачет | прыгает"),
+    },
     "crawl": {None: _w("ползет | движется", "перемещается"), "slow": _w("ползет"), "fast": _w("ползет")},
     "fly": {None: _w("летит | пролетает", "движется"), "slow": _w("летит"), "fast": _w("летит")},
-    "float": {None: _w("движется | летит | плывет", "перемещается"), "slow": _w("плывет | движется"), "fast": _w("летит | движется")},
+    "float": {
+        None: _w("движется | летит | плывет", "перемещается"),
+        "slow": _w("плывет | движется"),
+        "fast": _w("летит | движется"),
+    },
     "swim": {None: _w("плывет | проплывает", "движется"), "slow": _w("плывет"), "fast": _w("плывет")},
     "sail": {None: _w("плывет | проплывает", "движется"), "slow": _w("плывет"), "fast": _w("плывет")},
-    "ride": {None: _w("едет | катится", "движется"), "slow": _w("едет | катится"), "fast": _w("едет | катится")},
-    "thing": {None: _w("движется | скользит", "перемещается"), "slow": _w("движется | скользит"), "fast": _w("движется | летит")},
-}  # fmt: skip
+    "ride": {
+        None: _w("едет | катится", "движется"),
+        "slow": _w("едет | катится"),
+        "fast": _w("едет | катится"),
+    },
+    "thing": {
+        None: _w("движется | скользит", "перемещается"),
+        "slow": _w("движется | скользит"),
+        "fast": _w("движется | летит"),
+    },
+}
 _MARKED = {  # verbs that say the speed themselves
-    ("walk", "slow"): _w("бредет"), ("walk", "fast"): _w("мчится | несется"), ("jump", "fast"): _w("мчится"),
-    ("fly", "fast"): _w("мчится | несется"), ("fly", "slow"): _w("парит"), ("ride", "fast"): _w("мчится | несется"),
-    ("swim", "fast"): _w("мчится"), ("sail", "fast"): _w("мчится"), ("thing", "fast"): _w("проносится"),
+    ("walk", "slow"): _w("бредет"),
+    ("walk", "fast"): _w("мчится | несется"),
+    ("jump", "fast"): _w("мчится"),
+    ("fly", "fast"): _w("мчится | несется"),
+    ("fly", "slow"): _w("парит"),
+    ("ride", "fast"): _w("мчится | несется"),
+    ("swim", "fast"): _w("мчится"),
+    ("sail", "fast"): _w("мчится"),
+    ("thing", "fast"): _w("проносится"),
     ("float", "fast"): _w("проносится"),
-}  # fmt: skip
+}
 _RISES = {
     "fly": _w("летит | поднимается | взлетает"),
     "float": _w("поднимается | летит | взлетает", "движется"),
@@ -75,29 +103,38 @@ MAYBE_DIRECTED = frozenset(("поднимается", "опускается", "�
 _OTHERS = {
     "rotate_cw": _w("вращается | крутится", "вертится"),
     "rotate_ccw": _w("вращается | крутится", "вертится"),
-    "grow": _w("становится больше | растет | увеличивается | приближается | становится все больше", "увеличивается в размерах"),
-    "shrink": _w("становится меньше | уменьшается | удаляется | становится все меньше", "уменьшается в размерах"),
+    "grow": _w(
+        "становится больше | растет | увеличивается | приближается | становится все больше",
+        "увеличивается в размерах",
+    ),
+    "shrink": _w(
+        "становится меньше | уменьшается | удаляется | становится все меньше", "уменьшается в размерах"
+    ),
     "bounce": _w("прыгает на месте | подпрыгивает | прыгает вверх и вниз", "подскакивает"),
-    "swing": _w("качается из стороны в сторону | раскачивается | качается", "покачивается из стороны в сторону"),
+    "swing": _w(
+        "качается из стороны в сторону | раскачивается | качается", "покачивается из стороны в сторону"
+    ),
     "appear": _w("появляется | постепенно появляется | возникает | медленно появляется", "проступает"),
     "vanish": _w("исчезает | постепенно исчезает | растворяется | медленно исчезает", "тает"),
-}  # fmt: skip
+}
 _STANDS = _w("стоит | неподвижно стоит | не двигается | стоит на месте", "не шевелится")
 _LIES = _w("лежит | неподвижно лежит | не двигается", "остается на месте")
 _HANGS = _w("висит | неподвижно висит | не двигается", "остается на месте")
 _STAYS = _w("не двигается | остается на месте", "не шевелится")
 _HOVERS = _w("парит на месте | не двигается", "остается на месте")
 
-_STANDING = frozenset(
-    "1f33c 1f339 1f33b 1f337 1f332 1f333 1f334 1f335 1f344 1f354 1f95e 1f37f 1f366 1f382 1f9c1 2615 1fad6 26c4 1f384 "
-    "1f3c6 1fa86 1f462 1f941 260e 1f4fa 1f56f 1f4a1 1fa91 1f9f9 1faa3 23f0 231b 1f9f3 1f3e0 1f3f0 26fa 26f2 1f3a1 "
-    "1f6a6 1f30b 1f392".split()
-)  # fmt: skip
-_SITTING = frozenset(("1f9f8",))
-_SHAPELESS = frozenset(("1f525", "1f4a7"))  # fire and a drop neither lie nor stand
-_FURRY = frozenset(  # an orange one is called рыжий, a brown one sometimes бурый
-    "1f412 1f415 1f429 1f43a 1f408 1facf 1f40e 1f98c 1f404 1f410 1f411 1f999 1f42b 1f401 1f439 1f407 1f43b 1f998 "
-    "1f414 1f9f8".split()
+_STANDING = _names(
+    "цветок | роза | подсолнух | тюльпан | елка | дерево | пальма | кактус | гриб | гамбургер | блины | "
+    "попкорн | мороженое | торт | кекс | чашка кофе | чайник | снеговик | новогодняя елка | кубок | "
+    "матрешка | сапог | барабан | телефон | телевизор | свеча | лампочка | стул | метла | ведро | "
+    "будильник | песочные часы | чемодан | дом | замок | палатка | фонтан | колесо обозрения | светофор | "
+    "вулкан | рюкзак"
+)
+_SITTING = _names("плюшевый мишка")
+_SHAPELESS = _names("огонь | капля")  # neither lie nor stand
+_FURRY = _names(  # an orange one is called рыжий, a brown one sometimes бурый
+    "обезьяна | собака | пудель | волк | кошка | осел | лошадь | олень | корова | коза | овца | лама | "
+    "верблюд | мышь | хомяк | кролик | медведь | кенгуру | курица | плюшевый мишка"
 )
 
 _AT = {
@@ -128,10 +165,19 @@ _AROUND = {
 _AROUND_COLOUR = _w("фон {is} | {is} фон")
 
 TINTS = {
-    "white": _w("белый"), "black": _w("черный"), "grey": _w("серый"), "red": _w("красный", "алый"),
-    "orange": _w("оранжевый"), "yellow": _w("желтый"), "green": _w("зеленый"), "cyan": _w("голубой"),
-    "blue": _w("синий"), "purple": _w("фиолетовый", "лиловый"), "pink": _w("розовый"), "brown": _w("коричневый"),
-}  # fmt: skip
+    "white": _w("белый"),
+    "black": _w("черный"),
+    "grey": _w("серый"),
+    "red": _w("красный", "алый"),
+    "orange": _w("оранжевый"),
+    "yellow": _w("желтый"),
+    "green": _w("зеленый"),
+    "cyan": _w("голубой"),
+    "blue": _w("синий"),
+    "purple": _w("фиолетовый", "лиловый"),
+    "pink": _w("розовый"),
+    "brown": _w("коричневый"),
+}
 _FUR_TINTS = {"orange": _w("рыжий"), "brown": _w("коричневый | бурый")}
 
 STYLES = {
@@ -141,7 +187,9 @@ STYLES = {
     "twemoji": _w("в простом стиле | простая графика", "простой рисунок"),
     "animated": _w("в объемном стиле | объемная графика", "объемный рисунок"),
 }
-CLAUSE_PREFIXES = _w("видео: | на видео | анимация, где | короткое видео: | анимация: | ролик, где", "мультик, где")
+CLAUSE_PREFIXES = _w(
+    "видео: | на видео | анимация, где | короткое видео: | анимация: | ролик, где", "мультик, где"
+)
 REQUESTS = _w("покажи | нарисуй | покажи мне | хочу увидеть", "изобрази")
 
 
@@ -182,17 +230,17 @@ def _still(scene: Scene, noun: Noun) -> Wording:
         return _HOVERS
     if noun.kind == "float":
         return _HANGS if scene.background not in (*GROUND_PLACES, "sea") else _STAYS
-    if noun.kind != "thing" or noun.code in _SHAPELESS or scene.background == "sea":
+    if noun.kind != "thing" or noun.name in _SHAPELESS or scene.background == "sea":
         return _STAYS
     if scene.background in ("sky", "night") or noun.habitat == "air":
         return _HANGS
-    if noun.code in _SITTING:
+    if noun.name in _SITTING:
         return _w("сидит | не двигается")
-    return _STANDS if noun.code in _STANDING else _LIES
+    return _STANDS if noun.name in _STANDING else _LIES
 
 
 def place(scene: Scene) -> Wording:
-    """Where it happens: along the place if the thing travels there, else at it. Colours have {at} and {of}."""
+    """Where it happens: along the place if the thing travels there, else at it. Colours: {at}, {of}."""
     if scene.background in COLOURS:
         return _BEFORE_COLOUR
     return (_ALONG if scene.motion in ("left", "right") else _AT)[scene.background]
@@ -207,12 +255,12 @@ def tint(scene: Scene) -> Wording | None:
     """The adjective of the tint, masculine nominative."""
     if scene.tint is None:
         return None
-    return (_FUR_TINTS if scene.noun in _FURRY else {}).get(scene.tint, TINTS[scene.tint])
+    return (_FUR_TINTS if furry(scene.noun) else {}).get(scene.tint, TINTS[scene.tint])
 
 
 def furry(code: str) -> bool:
     """Whether the noun has fur or feathers that come in the colours of cats and horses."""
-    return code in _FURRY
+    return nouns()[code].name in _FURRY
 
 
 def _all_wordings() -> Iterator[Wording]:
@@ -231,5 +279,5 @@ def all_verbs() -> list[str]:
 def slots() -> list[Wording]:
     """All wordings of closed slots, for the count of what is held."""
     tables = (DIRECTIONS, SPEEDS, _AT, _ALONG, _RISES, _SINKS, _OTHERS, TINTS, STYLES)
-    found = [w for table in tables for w in table.values()]  # type: ignore[attr-defined]
+    found = [w for table in tables for w in table.values()]
     return [*found, *(m[None] for m in _MOVES.values()), _STANDS, _LIES, _HANGS, _STAYS, _HOVERS, REQUESTS]

@@ -13,8 +13,18 @@ from importlib import resources
 from kinolenta.data import phrases
 from kinolenta.data.grammar import noun_forms
 from kinolenta.data.scene import (
-    COLOURS, GROUND_PLACES, IN_PLACE, MOTIONS, PLACES, SPEEDS, STYLES, TINTS, Noun, Scene, nouns,
-)  # fmt: skip
+    COLOURS,
+    GROUND_PLACES,
+    IN_PLACE,
+    MOTIONS,
+    PLACES,
+    SPEEDS,
+    STYLES,
+    TINTS,
+    Noun,
+    Scene,
+    nouns,
+)
 from kinolenta.data.splits import SPLITS, novelties, unseen_animations, unseen_nouns, unseen_styles
 from kinolenta.errors import DataError, require
 
@@ -31,9 +41,13 @@ _PLACES_OF = {
     "any": PLACES,
 }
 _LOST_IN = {  # places in which a tint of about their own colour is lost
-    "grass": ("green",), "sand": ("yellow", "orange"), "snow": ("white",), "sky": ("cyan", "white"),
-    "night": ("black", "blue"), "sea": ("blue", "cyan"),
-}  # fmt: skip
+    "grass": ("green",),
+    "sand": ("yellow", "orange"),
+    "snow": ("white",),
+    "sky": ("cyan", "white"),
+    "night": ("black", "blue"),
+    "sea": ("blue", "cyan"),
+}
 _ALIKE = 130.0  # distance in RGB under which two plain colours do not stand out from each other
 _MAX_TRIES = 20_000
 
@@ -102,9 +116,15 @@ def _draw(rng: random.Random, noun: Noun, animated_share: float) -> Scene:
         fur = phrases.furry(noun.code) and rng.random() < _FUR_SHARE
         tint = rng.choice(_FUR_TINTS if fur else TINTS)
     return Scene(
-        noun=noun.code, style=style, motion=motion, background=background, tint=tint, count=count,
-        speed=speed, seed=rng.getrandbits(32),
-    )  # fmt: skip
+        noun=noun.code,
+        style=style,
+        motion=motion,
+        background=background,
+        tint=tint,
+        count=count,
+        speed=speed,
+        seed=rng.getrandbits(32),
+    )
 
 
 @cache
@@ -120,8 +140,9 @@ def _nouns_of(split: str) -> tuple[str, ...]:
 
 
 def sample_scene(rng: random.Random, split: str = "train", nouns: Sequence[str] | None = None) -> Scene:
-    """A scene of the split: "train" never has anything withheld, a test split has its one novelty and no other.
+    """A scene of the split: "train" has nothing withheld, a test split its one novelty and no other.
 
+    Only T4, unseen nouns, may have further novelties: all that they do is new.
     nouns: codes to draw from, all of the split if None.
     Raises DataError for an unknown split, or if none of the nouns has scenes in it.
     """

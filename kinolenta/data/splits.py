@@ -3,7 +3,7 @@
 Every choice is a hash of names, the same on any machine: nothing depends on the order of sampling. The
 committed ``splits.tsv`` lists the choices for readers and for tools in other languages.
 
-T1: pairs (noun, motion) and (noun, background) never trained. T2: for some nouns one drawing style is withheld.
+T1: pairs (noun, motion) and (noun, background) never trained. T2: some nouns lack one drawing style.
 T3: wordings withheld (here the synonyms of nouns, in ``phrases`` those of verbs, places and word orders).
 T4: nouns never shown. T5: animations never shown, of nouns that are known as still drawings.
 dev: whole scenes, of which every part and every pair was trained.
@@ -90,7 +90,7 @@ def novelties(scene: Scene) -> list[str]:
 
 
 def split_of(scene: Scene) -> str:
-    """The split that a scene belongs to, one of SPLITS; a scene with several novelties counts by the first."""
+    """The split that a scene belongs to, one of SPLITS; of several novelties the first counts."""
     found = novelties(scene)
     return found[0] if found else "train"
 
