@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinolenta.data.scene import GROUND_PLACES, IN_PLACE, MOTIONS, PLACES
+from kinolenta.data.scene import GROUND_PLACES, IN_PLACE, MOTIONS, PLACES, SPEEDS
 from kinolenta.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -62,13 +62,15 @@ def track(
 ) -> Track:
     """The track of a scene; ``aspect`` is (width, height) of the drawing, the longer one being 1.
 
-    Raises DataError for a motion that is not in the vocabulary.
+    Raises DataError for a motion, speed or count that is not in the vocabulary.
     """
     known = (*MOTIONS, IN_PLACE)
     require(
         scene.motion in known, DataError, "unknown motion {!r}; use one of {}", scene.motion, ", ".join(known)
     )
     require(1 <= scene.count <= 3, DataError, "count is {}; a scene holds 1 to 3 objects", scene.count)
+    speeds = (None, *SPEEDS)
+    require(scene.speed in speeds, DataError, "unknown speed {!r}; use one of {}", scene.speed, speeds)
     wide, tall = aspect
     time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
     draw = rng.random(6)  # side, place across, height, amplitude, sense, cycles: always as many

@@ -324,6 +324,8 @@ def test_bad_scenes_are_refused_in_words() -> None:
         render(_scene("left", tint="beige"), Marked())
     with pytest.raises(DataError, match="unknown noun 'xyz'"):
         render(_scene("left", noun="xyz"), Marked())
+    with pytest.raises(DataError, match="unknown speed 'warp'"):
+        render(_scene("rotate_cw", speed="warp"), Marked())
     with pytest.raises(DataError, match="1 to 3"):
         render(_scene("left", count=4), Marked())
     with pytest.raises(DataError, match="no animation"):
