@@ -33,11 +33,14 @@ def reconstruct(
     from kinolenta.media import check_output, read_video, resample, resize, write
 
     check_output(output, overwrite=overwrite)
-    frames, fps = read_video(clip, max_duration_s=600.0)
 
     import numpy as np
 
+    from kinolenta.checkpoint import demo_folder, load_index
     from kinolenta.pipeline import VideoPipeline
+
+    wanted_s = num_frames / load_index(model or demo_folder()).fps
+    frames, fps = read_video(clip, max_duration_s=wanted_s + 1.0)
 
     pipe = VideoPipeline.from_pretrained(model)
     frames = resample(frames, fps, pipe.fps)[:num_frames]

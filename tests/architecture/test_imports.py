@@ -86,7 +86,9 @@ for name in json.loads(sys.argv[1]):
     after = state()
     # Libraries may set variables of their own; ours are those that name us.
     for values in (before, after):
-        values["environment"] = {k: v for k, v in values["environment"].items() if "KINO" in k or "TORCH" in k}
+        values["environment"] = {
+            k: v for k, v in values["environment"].items() if "KINO" in k or "TORCH" in k
+        }
     different = [key for key in before if before[key] != after[key] and key != "warnings"]
     if different:
         changed[name] = different
@@ -99,7 +101,11 @@ def test_import_of_any_module_changes_no_global_state() -> None:
     names = modules()
     assert "kinolenta.kernels.attention" in names and "kinolenta.media.reader" in names
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, json.dumps(names)], capture_output=True, text=True, cwd=ROOT, timeout=300
+        [sys.executable, "-c", WATCH, json.dumps(names)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {}

@@ -57,7 +57,9 @@ def breaches(path: Path, tree: ast.Module) -> Iterator[str]:
         first, *rest = module.split(".")
         if first in STAGES:
             yield f"{where}: a bare stage name is another distribution"
-        if first == "av" and not any(name == place or name.startswith(place + "/") for place in MAY_IMPORT_AV):
+        if first == "av" and not any(
+            name == place or name.startswith(place + "/") for place in MAY_IMPORT_AV
+        ):
             yield f"{where}: kinolenta.media is the only user of av"
         if first != "kinolenta":
             if name in ("kinolenta/errors.py", "kinolenta/config.py") and first in ("torch", "numpy", "av"):

@@ -84,11 +84,11 @@ def test_missing_extra_and_misshapen_tensors_are_named() -> None:
     before = {name: tensor.clone() for name, tensor in state.items()}
     with pytest.raises(CheckpointError, match=r"model.safetensors has no tensor 'first.bias' \(1 of 8"):
         load_into(net, {name: tensor for name, tensor in state.items() if name != "first.bias"})
-    with pytest.raises(CheckpointError, match="holds a tensor 'third.bias' that the model does not have"):
+    with pytest.raises(CheckpointError, match=r"holds a tensor 'third\.bias' that the model does not have"):
         load_into(net, state | {"third.bias": torch.zeros(4)})
     with pytest.raises(CheckpointError, match=r"'first.bias' has shape \[1, 4\]; the model wants \[4\]"):
         load_into(net, state | {"first.bias": torch.zeros(1, 4)})
-    with pytest.raises(CheckpointError, match="'first.bias' is torch.int64"):
+    with pytest.raises(CheckpointError, match=r"'first\.bias' is torch.int64"):
         load_into(net, state | {"first.bias": torch.zeros(4, dtype=torch.int64)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 

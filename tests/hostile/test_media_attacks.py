@@ -1,4 +1,4 @@
-"""Files made to hurt: each ends in MediaError with the file's name, and nothing else is opened or left behind."""
+"""Files made to hurt: each ends in MediaError with the file's name, and nothing else is opened."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""A checkout on sys.path must not break Hugging Face's libraries, whose optional dependency is called 'kernels' too."""
+"""A checkout on sys.path must not break transformers, which look for a distribution called 'kernels'."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("kernels", "tokenizer", "transformer", "decoder")
 CHECK = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -14,7 +15,7 @@ import transformers
 from transformers import PreTrainedModel, pipeline
 from transformers.utils import import_utils
 import kinolenta, kinolenta.kernels.attention
-ours = [name for name in sys.modules if name.split(".")[0] in ("kernels", "tokenizer", "transformer", "decoder")]
+ours = [name for name in sys.modules if name.split(".")[0] in {STAGES}]
 print([name for name in ours if (getattr(sys.modules[name], "__file__", None) or "").startswith(sys.argv[1])])
 """
 
@@ -63,7 +64,9 @@ def test_transformers_work_beside_a_checkout(tmp_path: Path, version: str | None
         fake_distribution(tmp_path, version)
         others = [str(tmp_path)]
     # The other distribution stands after the root, as site-packages does.
-    code = CHECK.replace("import transformers\n", f"sys.path.extend({others!r})\nimport transformers\n", 1)
+    code = CHECK.replace("{STAGES}", repr(STAGES)).replace(
+        "import transformers\n", f"sys.path.extend({others!r})\nimport transformers\n", 1
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, cwd=tmp_path, timeout=300
     )
@@ -78,6 +81,10 @@ def test_the_trap_is_real(tmp_path: Path) -> None:
     fake_distribution(tmp_path / "site", "0.18.2")
     (tmp_path / "root" / "kernels").mkdir(parents=True)
     (tmp_path / "root" / "kernels" / "__init__.py").write_text("from kinolenta_absent import x\n")
-    code = f"import sys; sys.path[:0] = {[str(tmp_path / 'root')]!r}; from transformers import PreTrainedModel"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    code = (
+        f"import sys; sys.path[:0] = {[str(tmp_path / 'root')]!r}; from transformers import PreTrainedModel"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
     assert done.returncode != 0 and "kinolenta_absent" in done.stderr

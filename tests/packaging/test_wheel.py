@@ -25,7 +25,9 @@ def installed_name(path: Path) -> str:
 
 
 def modules() -> set[str]:
-    return {installed_name(path) for folder in ("kinolenta", *STAGES) for path in (ROOT / folder).rglob("*.py")}
+    return {
+        installed_name(path) for folder in ("kinolenta", *STAGES) for path in (ROOT / folder).rglob("*.py")
+    }
 
 
 def data_files() -> set[str]:
@@ -56,7 +58,7 @@ def test_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
     shutil.copytree(ROOT, copy, ignore=ignored)
     code = (
         "import sys\nfrom setuptools import build_meta\n"
-        "print(build_meta.build_wheel(sys.argv[1]))"  # the build without isolation, which would need a network
+        "print(build_meta.build_wheel(sys.argv[1]))"  # no isolation, which would need a network
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=copy, timeout=500

@@ -1,0 +1,103 @@
+"""``kinolenta generate``: what reaches the pipeline, what is printed, what is refused before loading."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinolenta.media import read_video, write
+
+
+def test_clip_is_written_and_its_path_printed(tmp_path, run, pipeline) -> None:
+    output = tmp_path / "кошка.mp4"
+    result = run("generate", "рыжая кошка", "-o", output, "--seed", "7")
+    assert (result.code, result.out) == (0, f"{output}\n")
+    frames, fps = read_video(output)
+    assert frames.shape == (17, 256, 256, 3) and fps == pytest.approx(8.0)
+
+
+def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
+    image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
+    options = ["--image", image, "--seed", 3, "--guidance-scale", 2.5, "--temperature", 0.9, "--top-k", 50]
+    result = run("generate", "кот", "-o", tmp_path / "a.gif", *options, "--top-p", 0.95, "--model", tmp_path)
+    assert result.code == 0
+    load, call = pipeline.calls
+    assert load == {"model": tmp_path} and (call.pop("image") == 90).all()
+    assert call == {
+        "prompt": "кот", "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95
+    }  # fmt: skip
+
+
+def test_json_holds_the_facts_on_one_line(tmp_path, run, pipeline) -> None:
+    result = run("generate", "кот", "-o", tmp_path / "a.png", "--json")
+    facts = json.loads(result.out)
+    assert result.out.count("\n") == 1 and facts["path"] == str(tmp_path / "a.png")
+    assert (facts["frames"], facts["fps"], facts["seed"], facts["log_prob"]) == (17, 8.0, 0, -1.5)
+
+
+def test_prompt_is_read_from_stdin_for_a_dash(tmp_path, run, pipeline, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("кот идёт\n"))
+    assert run("generate", "-", "-o", tmp_path / "a.png").code == 0
+    assert pipeline.calls[1]["prompt"] == "кот идёт"
+
+
+def test_existing_output_is_kept_unless_overwriting_is_asked_for(tmp_path, run, pipeline) -> None:
+    output = tmp_path / "a.gif"
+    output.write_bytes(b"old")
+    result = run("generate", "кот", "-o", output)
+    assert result.code == 1 and "exists already" in result.err and output.read_bytes() == b"old"
+    assert run("generate", "кот", "-o", output, "--overwrite").code == 0
+    assert output.read_bytes()[:3] == b"GIF"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["", "-o", "a.mp4"], "The prompt is empty"),
+        (["   ", "-o", "a.mp4"], "The prompt is empty"),
+        (["12345", "-o", "a.mp4"], "must contain words"),
+        (["слово " * 5000, "-o", "a.mp4"], "characters long"),
+        (["кот", "-o", "a.mp4", "--image", "missing.png"], "missing.png does not exist"),
+        (["кот", "-o", "a.mp4", "--image", "text.png"], "it looks like text"),
+        (["кот", "-o", "a.mp4", "--image", "."], "not a regular file"),
+        (["кот", "-o", "no/such/a.mp4"], "no folder"),
+        (["кот", "-o", "text.png/a.mp4"], "no folder"),
+        (["кот", "-o", "a.txt"], "known film suffix"),
+        (["кот", "-o", "."], "known film suffix"),
+        (["кот", "-o", "folder.mp4"], "is a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path, run, pipeline, monkeypatch, arguments, words
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("не картинка", encoding="utf-8")
+    Path("folder.mp4").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    result = run("generate", *arguments)
+    assert result.code == 1 and result.out == ""
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1 and words in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert pipeline.calls == [], "the model was loaded before the input was looked at"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["generate"], ["generate", "кот", "--seed", "x"], ["generate", "кот", "--no-such"], ["bogus"], []],
+)
+def test_wrong_usage_exits_with_2_and_prints_nothing_as_a_result(run, pipeline, arguments) -> None:
+    result = run(*arguments)
+    assert result.code == 2 and "Usage: kinolenta" in result.err + result.out and pipeline.calls == []
+
+
+def test_interruption_exits_with_130_and_leaves_nothing(tmp_path, run, pipeline, monkeypatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(pipeline), "__call__", interrupt)
+    result = run("generate", "кот", "-o", tmp_path / "a.mp4")
+    assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
