@@ -1,6 +1,6 @@
 """Text to text_ids: characters per token, microseconds for one caption, megabytes a second for many.
 
-``python benchmarks/tokenizer.py [--captions 2000] [--repeats 20] [--json FILE]`` prints a table, then one line
+``python benchmarks/tokenizer.py [--captions 2000] [--repeats 20] [--json FILE]`` prints a table, then a line
 of JSON. Every timed text is first checked to come back exactly. Normalising is in the times, loading is not.
 """
 
