@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from kinolenta import __version__
+from kinolenta.cli.assemble import assemble
 from kinolenta.cli.data import app as data_app
 from kinolenta.cli.generate import generate
 from kinolenta.cli.info import info
@@ -37,6 +38,7 @@ app.command()(generate)
 app.command()(reconstruct)
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")
+app.command()(assemble)
 app.command()(info)
 
 

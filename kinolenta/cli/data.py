@@ -126,6 +126,36 @@ def render(
     print_result(path, settings.to_dict(), as_json=as_json)
 
 
+@app.command()
+def encode(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    decoder: Annotated[Path, typer.Option(help="Folder of the trained decoder (config, weights).")],
+    config: Annotated[Path | None, typer.Option("--config", help="JSON file of options.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one option. Repeatable.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that draw.")] = 2,
+    cache: Cache = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw clips and keep their codes and captions, which is all that the transformer learns from."""
+    from kinolenta.checkpoint import load_into, load_weights
+    from kinolenta.cli.train import read_config
+    from kinolenta.data.codes import CodesConfig, encode_codes
+    from kinolenta.data.fetch import cache_dir
+    from kinolenta.decoder import VideoVQGAN, VQGANConfig
+    from kinolenta.training.decoder import to_float
+
+    settings = read_config(CodesConfig, config, set_)
+    vqgan_config, state = load_weights(decoder, VQGANConfig)
+    vqgan = VideoVQGAN(vqgan_config)
+    load_into(vqgan, state, str(decoder / "model.safetensors"))
+    path = encode_codes(
+        settings, lambda clips: vqgan.encode(to_float(clips)), cache_dir(cache), folder, workers=workers
+    )
+    print_result(path, settings.to_dict(), as_json=as_json)
+
+
 def _check_split(split: str) -> None:
     from kinolenta.data.splits import SPLITS
     from kinolenta.errors import ConfigError

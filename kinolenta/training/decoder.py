@@ -84,9 +84,11 @@ def train(config: DecoderTrainConfig, cache: Path, out: Path, *, resume: bool = 
     torch.manual_seed(config.seed)
     clips, dev = open_store(Path(config.clips)), open_store(Path(config.dev_clips))
     model = VideoVQGAN(config.model)
-    trainer = Trainer(model, config.optim, total_steps=config.total_steps, out=out, run=config.to_dict())
     perceptual = _perceptual(config, cache)
     adversary = AdversarialLoss(config.adversarial_weight) if config.adversarial_weight else None
+    trainer = Trainer(
+        model, config.optim, total_steps=config.total_steps, out=out, run=config.to_dict(), companion=adversary
+    )
     if resume:
         trainer.resume()
     for step in trainer.steps("VQGAN"):

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from kinolenta.training.loop import load_optimizer, optimizer_tensors, strip_prefix
+
 
 class PatchDiscriminator(nn.Sequential):
     """Frames [n, 3, H, W] in [-1, 1] to one score per patch of 16x16 px."""
@@ -40,3 +42,13 @@ class AdversarialLoss:
         loss.backward()
         self.optimizer.step()
         return -self.weight * self.discriminator(made).mean()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs."""
+        tensors = {f"discriminator.{name}": value for name, value in self.discriminator.state_dict().items()}
+        return tensors | {f"optimizer.{name}": v for name, v in optimizer_tensors(self.optimizer).items()}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of ``tensors``."""
+        self.discriminator.load_state_dict(strip_prefix("discriminator.", tensors))
+        load_optimizer(self.optimizer, strip_prefix("optimizer.", tensors))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from kinolenta.checkpoint import load_trainer_state, save_trainer_state
 from kinolenta.config import Config
 from kinolenta.errors import CheckpointError, ConfigError, GenerationError, require
+from kinolenta.training.muon import Muon
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
@@ -52,12 +53,33 @@ class OptimConfig(Config):
         require(self.save_every > 0, ConfigError, "save_every must be positive; got {}.", self.save_every)
 
 
+class Companion(Protocol):
+    """Something that learns beside the model."""
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None: ...
+
+
 class Trainer:
     """Owns the state of one run in the folder ``out``; the caller supplies the loss of a step."""
 
-    def __init__(self, model: nn.Module, config: OptimConfig, *, total_steps: int, out: Path, run: dict[str, Any]):
-        """run: the whole configuration as plain values; a resumed run must have the same."""
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimConfig,
+        *,
+        total_steps: int,
+        out: Path,
+        run: dict[str, Any],
+        companion: "Companion | None" = None,
+    ) -> None:
+        """run: the whole configuration as plain values; a resumed run must have the same.
+
+        companion: whatever else learns during the run and has to survive it, such as a discriminator.
+        """
         self.model, self.config, self.total_steps, self.out, self.run = model, config, total_steps, out, run
+        self.companion = companion
         self.step_number = 0
         self.seconds = 0.0
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -73,16 +95,12 @@ class Trainer:
         if values["run"] != json.loads(json.dumps(self.run)):
             raise CheckpointError(f"{path} belongs to a run with another configuration. Use another output folder.")
         self.step_number, self.seconds = int(values["step"]), float(values["seconds"])
-        self.model.load_state_dict(_strip("model.", tensors))
-        self.average = _strip("average.", tensors)
+        self.model.load_state_dict(strip_prefix("model.", tensors))
+        self.average = strip_prefix("average.", tensors)
         for number, optimizer in enumerate(self.optimizers):
-            state = _strip(f"optimizer.{number}.", tensors)
-            groups = optimizer.state_dict()["param_groups"]
-            slots: dict[int, dict[str, Tensor]] = {}
-            for name, value in state.items():
-                index, _, key = name.partition(".")
-                slots.setdefault(int(index), {})[key] = value
-            optimizer.load_state_dict({"state": slots, "param_groups": groups})
+            load_optimizer(optimizer, strip_prefix(f"optimizer.{number}.", tensors))
+        if self.companion is not None:
+            self.companion.load_tensors(strip_prefix("companion.", tensors))
         self._trim_log()
         return True
 
@@ -91,8 +109,9 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         for number, optimizer in enumerate(self.optimizers):
-            for index, slot in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{index}.{key}": torch.as_tensor(v) for key, v in slot.items()}
+            tensors |= {f"optimizer.{number}.{name}": v for name, v in optimizer_tensors(optimizer).items()}
+        if self.companion is not None:
+            tensors |= {f"companion.{name}": value for name, value in self.companion.tensors().items()}
         values = {"run": self.run, "step": self.step_number, "seconds": self.seconds}
         save_trainer_state(self.out / STATE_FILE, {n: v.contiguous() for n, v in tensors.items()}, values)
 
@@ -185,15 +204,27 @@ def _optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optim
         torch.optim.AdamW(groups, lr=rate, betas=(0.9, config.beta2), fused=True)
     ]
     if matrices:
-        optimizers.append(
-            torch.optim.Muon(matrices, lr=config.muon_learning_rate, weight_decay=decay,
-                             adjust_lr_fn="match_rms_adamw")
-        )  # fmt: skip
+        optimizers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
 
 
-def _strip(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors; its groups are not among them, they follow from the config."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": torch.as_tensor(v) for index, slot in state.items() for key, v in slot.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        slots.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,42 @@
+"""``kinolenta assemble``: three trained stages to one model folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinolenta.cli.output import print_result
+
+
+def assemble(
+    transformer: Annotated[Path, typer.Option(help="Folder of the trained transformer (config, weights).")],
+    decoder: Annotated[Path, typer.Option(help="Folder of the trained decoder (config, weights).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the tokenizer; without it, the shipped vocabulary.")
+    ] = None,
+    guidance_scale: Annotated[float, typer.Option(help="The model's default guidance; 1 is none.")] = 3.0,
+    temperature: Annotated[float, typer.Option(help="The model's default temperature.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print facts about the model as JSON.")] = False,
+) -> None:
+    """Put a tokenizer, a transformer and a decoder together as one model that the other commands take."""
+    from kinolenta.checkpoint import GenerationDefaults, ModelIndex, load_weights, save_index, save_weights
+    from kinolenta.decoder import VQGANConfig
+    from kinolenta.pipeline import VideoPipeline
+    from kinolenta.tokenizer import TextTokenizer
+    from kinolenta.transformer import GPTConfig
+
+    import torch
+
+    text = TextTokenizer.shipped() if tokenizer is None else TextTokenizer.load(tokenizer)
+    gpt_config, gpt_state = load_weights(transformer, GPTConfig)
+    vqgan_config, vqgan_state = load_weights(decoder, VQGANConfig)
+    text.save(output / "tokenizer")
+    save_weights(output / "transformer", gpt_config, gpt_state, dtype=torch.float16)
+    save_weights(output / "decoder", vqgan_config, vqgan_state, dtype=torch.float16)
+    defaults = GenerationDefaults(guidance_scale=guidance_scale, temperature=temperature)
+    kinds = {"tokenizer": "TextTokenizer", "transformer": "GPT", "decoder": "VideoVQGAN"}
+    save_index(output, ModelIndex(fps=vqgan_config.fps, kinds=kinds, defaults=defaults))
+    VideoPipeline.from_pretrained(output)  # refuses stages that do not fit each other
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    print_result(output, {"bytes": size}, as_json=as_json)

@@ -1,0 +1,60 @@
+"""Muon: momentum whose update is made orthogonal, for the matrices of hidden layers.
+
+After Jordan et al. 2024 (Muon) with the step sizes of Liu et al. 2025 (arXiv:2502.16982). PyTorch's own Muon does the
+orthogonalisation in bfloat16, which processors without bfloat16 units run many times slower than float32; this one
+stays in the type of the weights, and takes matrices of one shape in one batched product.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# Quintic Newton-Schulz coefficients of Jordan et al.: they push singular values into about [0.7, 1.2] in five rounds.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+class Muon(Optimizer):
+    """Nesterov momentum, orthogonalised; lr is comparable to AdamW's. All parameters must be matrices."""
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = []
+                for parameter in parameters:
+                    state = self.state[parameter]
+                    if not state:
+                        state["momentum"] = torch.zeros_like(parameter)
+                    assert parameter.grad is not None
+                    state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                    updates.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
+                # AdamW's updates have a root mean square of about 0.2; an orthogonal matrix has 1 / sqrt(max side).
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                for parameter, update in zip(parameters, orthogonalise(torch.stack(updates)), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """[n, rows, columns]: each replaced by roughly the nearest matrix with all singular values 1."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    a, b, c = COEFFICIENTS
+    for _ in range(ROUNDS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x

@@ -1,0 +1,116 @@
+"""GPT training on cached codes: it learns, it drops captions to the right, it resumes exactly."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from kinolenta.data.codes import CAPTIONS_FILE, CODES_FILE, open_shard
+from kinolenta.errors import ConfigError, DataError
+from kinolenta.tokenizer import TextTokenizer
+from kinolenta.training.loop import LOG_FILE
+from kinolenta.training.transformer import TransformerTrainConfig, _Rows, check_tokenizer, train
+from kinolenta.transformer import GPTConfig
+from safetensors.torch import load_file, save_file
+
+CAPTIONS = [["кошка бежит влево", "влево бежит кошка"], ["собака прыгает"], ["мяч растет"], ["шар летит вверх"]]
+
+
+def small_shard(folder: Path) -> Path:
+    folder.mkdir()
+    codes = torch.randint(0, 16, (4, 2, 2, 2), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    save_file({"codes": codes}, folder / CODES_FILE)
+    lines = [json.dumps(wordings, ensure_ascii=False) for wordings in CAPTIONS]
+    (folder / CAPTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def small_config(tmp_path: Path, **changes: object) -> TransformerTrainConfig:
+    shard = str(tmp_path / "codes")
+    values = {
+        "codes": shard, "dev_codes": shard, "batch": 4, "steps": 6, "eval_every": 6, "eval_clips": 4,
+        "model": {"n_layer": 1, "n_head": 1, "n_kv_head": 1, "d_model": 32, "d_ff": 32, "text_dim": 8,
+                  "codebook_size": 16, "code_levels": [4, 4], "grid": [2, 2, 2], "text_len": 16},
+        "optim": {"warmup_steps": 2, "save_every": 2, "muon_prefix": "blocks."},
+    }  # fmt: skip
+    return TransformerTrainConfig.from_dict(values | changes)
+
+
+def test_training_lowers_the_loss_and_writes_the_model(tmp_path: Path) -> None:
+    small_shard(tmp_path / "codes")
+    config = small_config(tmp_path, steps=60, eval_every=60, caption_dropout=0.0)
+    config = TransformerTrainConfig.from_dict(
+        config.to_dict() | {"optim": config.optim.to_dict() | {"learning_rate": 0.02, "muon_learning_rate": 0.02}}
+    )
+    folder = train(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
+    losses = [line["code_nats"] for line in lines if "code_nats" in line]
+    assert losses[-1] < 0.6 * losses[0]
+    [last] = [line for line in lines if "dev_nats" in line]
+    assert set(last) >= {"dev_nats", "dev_nats_0", "dev_nats_1"}
+    assert (folder / "model.safetensors").exists() and (folder / "config.json").exists()
+
+
+def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
+    small_shard(tmp_path / "codes")
+    whole = train(small_config(tmp_path), tmp_path / "whole")
+    (tmp_path / "broken").mkdir()
+    half = tmp_path / "half"
+    train(small_config(tmp_path), half)  # its state after step 6 is replaced by that of step 4 below
+    state = _run_until(tmp_path, 4)
+    resumed = train(small_config(tmp_path), state, resume=True)
+    one, other = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _run_until(tmp_path: Path, step: int) -> Path:
+    from kinolenta.training.loop import Trainer
+
+    original, folder = Trainer.step, tmp_path / "interrupted"
+
+    def interrupted(self: Trainer, *args: object, **kwargs: object) -> None:
+        if self.step_number == step:
+            raise KeyboardInterrupt
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_config(tmp_path), folder)
+    return folder
+
+
+def test_a_dropped_caption_moves_to_the_right(tmp_path: Path) -> None:
+    shard = open_shard(small_shard(tmp_path / "codes"))
+    config = small_config(tmp_path, caption_dropout=0.5)
+    rows = _Rows(shard, TextTokenizer.shipped(), config)
+    seen = set()
+    for step in range(8):
+        unpacked = rows.layout.unpack(rows.batch(step))
+        for left, right in zip(unpacked.left, unpacked.right, strict=True):
+            assert (left == []) == (right is not None)
+            seen.add("left" if left else "right")
+    assert seen == {"left", "right"}
+
+
+def test_an_epoch_shows_every_clip_once(tmp_path: Path) -> None:
+    shard = open_shard(small_shard(tmp_path / "codes"))
+    rows = _Rows(shard, TextTokenizer.shipped(), small_config(tmp_path, batch=2))
+    flat = {tuple(codes.flatten().tolist()) for codes in shard.codes}
+    for epoch in range(3):
+        batches = [rows.layout.unpack(rows.batch(2 * epoch + step)).codes for step in range(2)]
+        assert {tuple(codes) for codes in torch.cat(batches).tolist()} == flat
+
+
+def test_broken_shards_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="kinolenta data encode"):
+        open_shard(tmp_path)
+    folder = small_shard(tmp_path / "codes")
+    (folder / CAPTIONS_FILE).write_text('["одна"]\n', encoding="utf-8")
+    with pytest.raises(DataError, match="codes of 4 clips but captions of 1"):
+        open_shard(folder)
+
+
+def test_foreign_vocabulary_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must be equal"):
+        check_tokenizer(GPTConfig(text_vocab_size=100), TextTokenizer.shipped())
