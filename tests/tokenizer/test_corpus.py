@@ -82,10 +82,11 @@ def test_captions_depend_on_seed_and_number_alone() -> None:
     assert list(caption_lines(8, "train 0"))[:5] == five != list(caption_lines(5, "train 1"))
 
 
-def test_training_writes_a_tokenizer_and_its_card(tmp_path: Path) -> None:
+def test_training_writes_a_tokenizer_and_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinolenta.training.tokenizer._CHECKED_CAPTIONS", 10)
     sentences = [f"слово{number} и ещё одно слово{number * 7}" for number in range(40)]
     _archive(tmp_path, _database([f"w~ru~w~ru~{sentence}~0~0" for sentence in sentences]))
-    options = TokenizerTrainConfig(vocab_size=400, captions=5, held_out=2)
+    options = TokenizerTrainConfig(vocab_size=400, captions=5, held_out=2, noun_repeats=2, film_repeats=2)
     for name in ("out", "again"):
         assert train(options, tmp_path, tmp_path / name) == tmp_path / name
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
@@ -104,7 +105,11 @@ def test_training_writes_a_tokenizer_and_its_card(tmp_path: Path) -> None:
 def test_a_corpus_too_small_for_the_vocabulary_is_refused(tmp_path: Path) -> None:
     _archive(tmp_path, _database(ENTRIES[:1]))
     with pytest.raises(DataError, match=r"gives only \d+ tokens of 200000; lower vocab_size"):
-        train(TokenizerTrainConfig(vocab_size=200_000, captions=5), tmp_path, tmp_path / "out")
+        train(
+            TokenizerTrainConfig(vocab_size=200_000, captions=5, noun_repeats=1, film_repeats=1),
+            tmp_path,
+            tmp_path / "out",
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -21,7 +21,7 @@ def test_examples_of_the_docstring_hold() -> None:
     assert outcome.attempted >= 9 and outcome.failed == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(), TRICKY))
 def test_normalizing_twice_changes_nothing(text: str) -> None:
     once = normalize(text)
