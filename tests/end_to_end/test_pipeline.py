@@ -1,0 +1,142 @@
+"""The pipeline from sentence to frames, on a tiny model with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kinolenta.checkpoint import ModelIndex, save_index, save_weights
+from kinolenta.clip import Clip
+from kinolenta.decoder import VideoVQGAN, VQGANConfig
+from kinolenta.errors import CheckpointError, ConfigError, KinolentaError, MediaError, PromptError, ShapeError
+from kinolenta.pipeline import MAX_BATCH, VideoPipeline
+from kinolenta.tokenizer import TextTokenizer
+from kinolenta.transformer import GPT, GPTConfig
+
+VQGAN = VQGANConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), fsq_levels=(4, 4, 4), size=32)
+TRANSFORMER = GPTConfig(
+    n_layer=2, n_head=2, n_kv_head=2, d_model=32, d_ff=32, text_dim=8, codebook_size=64, code_levels=(4, 4, 4),
+    grid=(3, 4, 4), text_len=16,
+)  # fmt: skip
+PROMPT = "рыжая кошка бежит вправо по траве"
+
+
+def write_model(folder: Path, transformer: GPTConfig = TRANSFORMER, decoder: VQGANConfig = VQGAN) -> Path:
+    torch.manual_seed(0)
+    modules = {"transformer": (GPT(transformer), transformer), "decoder": (VideoVQGAN(decoder), decoder)}
+    for name, (module, config) in modules.items():
+        for parameter in module.parameters():  # zero-initialised layers would make every clip alike
+            torch.nn.init.normal_(parameter, std=0.3)
+        save_weights(folder / name, config, module.state_dict(), dtype=torch.float16)
+    TextTokenizer.shipped().save(folder / "tokenizer")
+    save_index(folder, ModelIndex(fps=8.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> VideoPipeline:
+    return VideoPipeline.from_pretrained(write_model(tmp_path_factory.mktemp("model")))
+
+
+def test_a_sentence_becomes_a_clip(pipe: VideoPipeline) -> None:
+    clip = pipe(PROMPT)
+    assert isinstance(clip, Clip)
+    assert clip.frames.shape == (9, 32, 32, 3) and clip.frames.dtype == np.uint8
+    assert clip.codes.shape == (3, 4, 4) and clip.fps == 8.0 and clip.prompt == PROMPT
+    assert clip.log_prob is not None and clip.log_prob < 0 and clip.score is not None
+    assert np.array_equal(clip.frames, pipe._develop(torch.from_numpy(clip.codes)))
+
+
+def test_same_seed_same_clip_and_another_seed_another(pipe: VideoPipeline) -> None:
+    first, again, other = pipe(PROMPT, seed=5), pipe(PROMPT, seed=5), pipe(PROMPT, seed=6)
+    assert np.array_equal(first.frames, again.frames) and np.array_equal(first.codes, again.codes)
+    assert not np.array_equal(first.codes, other.codes)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_a_clip_alone_equals_the_clip_in_a_list(pipe: VideoPipeline, guidance_scale: float) -> None:
+    prompts = [PROMPT, "мяч", "две синие рыбы плывут влево в море", "снег"]
+    together = pipe(prompts, seed=[1, 2, 3, 4], guidance_scale=guidance_scale)
+    for number, prompt in enumerate(prompts):
+        alone = pipe(prompt, seed=number + 1, guidance_scale=guidance_scale)
+        assert np.array_equal(alone.codes, together[number].codes)
+        assert np.array_equal(alone.frames, together[number].frames)
+
+
+def test_a_list_longer_than_a_batch_keeps_its_order(pipe: VideoPipeline) -> None:
+    prompts = [f"кошка номер {word}" for word in ("раз", "два", "три")] * (MAX_BATCH // 2)
+    clips = pipe(prompts, num_frames=1, temperature=0.0)
+    assert [clip.prompt for clip in clips] == prompts
+    assert np.array_equal(clips[0].codes, clips[MAX_BATCH - MAX_BATCH % 3 + 3].codes)
+
+
+def test_the_first_frame_is_the_decoded_image(pipe: VideoPipeline) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    clip = pipe(PROMPT, image=image)
+    assert np.array_equal(clip.codes[:1], pipe.encode(image[None]).numpy())
+    assert np.array_equal(clip.frames[:1], pipe.reconstruct(image[None]))
+    assert clip.frames.shape == (9, 32, 32, 3)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (7, 200), (100, 33)])
+def test_images_of_any_size_are_brought_to_the_frame(pipe: VideoPipeline, size: tuple[int, int]) -> None:
+    clip = pipe(PROMPT, image=np.zeros((*size, 3), dtype=np.uint8), num_frames=5)
+    assert clip.frames.shape == (5, 32, 32, 3)
+
+
+def test_progress_is_told_and_ends_complete(pipe: VideoPipeline) -> None:
+    told: list[tuple[int, int]] = []
+    pipe([PROMPT, "мяч"], progress=lambda done, total: told.append((done, total)))
+    assert told == [(32, 96), (64, 96), (96, 96)]
+
+
+def test_options_change_the_draw(pipe: VideoPipeline) -> None:
+    codes = [
+        pipe(PROMPT, **options).codes
+        for options in ({}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.1}, {"guidance_scale": 1.0})
+    ]
+    assert all(not np.array_equal(codes[0], other) for other in codes[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prompt": ""}, PromptError, "empty"),
+        ({"prompt": "   "}, PromptError, "empty"),
+        ({"prompt": 12}, PromptError, "must be a text"),
+        ({"prompt": "12345"}, PromptError, "must contain words"),
+        ({"prompt": "слово " * 400}, PromptError, "Shorten it"),
+        ({"prompt": "слово " * 5000}, PromptError, "characters"),
+        ({"num_frames": 4}, ShapeError, "Use 1 or 5 frames"),
+        ({"num_frames": 13}, ShapeError, "at most 9"),
+        ({"num_frames": 0}, ShapeError, "Use 1 or 5 frames"),
+        ({"seed": -1}, ConfigError, "seed"),
+        ({"seed": [1, 2]}, ConfigError, "2 seeds"),
+        ({"temperature": -1.0}, ConfigError, "temperature"),
+        ({"top_p": 2.0}, ConfigError, "top_p"),
+        ({"guidance_scale": -3.0}, ConfigError, "guidance_scale"),
+        ({"image": "missing.png"}, MediaError, "missing.png"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(
+    pipe: VideoPipeline, options: dict[str, object], error: type[KinolentaError], message: str
+) -> None:
+    prompt = options.pop("prompt", PROMPT)
+    with pytest.raises(error, match=message) as caught:
+        pipe(prompt if isinstance(prompt, str) else [prompt], **options)  # type: ignore[list-item]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_prompt_is_cut_on_request(pipe: VideoPipeline) -> None:
+    assert len(pipe("слово " * 100, truncate=True)) == 9
+
+
+def test_unknown_options_are_type_errors(pipe: VideoPipeline) -> None:
+    with pytest.raises(TypeError, match="num_inference_steps"):
+        pipe(PROMPT, num_inference_steps=20)
+
+
+def test_stages_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, decoder=VQGANConfig(channels=(8, 8), fsq_levels=(4, 4), size=32))
+    with pytest.raises(CheckpointError, match="codebook_size is 64 on one side and 16"):
+        VideoPipeline.from_pretrained(folder)
