@@ -42,8 +42,7 @@ def tokenizer(
     from kinolenta.training import tokenizer as stage
 
     settings = read_config(stage.TokenizerTrainConfig, config, set_)
-    result = stage.train(settings, cache_dir(cache), out)
-    print_result(result or out, {}, as_json=as_json)
+    print_result(stage.train(settings, cache_dir(cache), out), {}, as_json=as_json)
 
 
 @app.command()

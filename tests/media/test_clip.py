@@ -23,7 +23,9 @@ def test_length_and_duration() -> None:
     assert len(clip()) == 17 and clip().duration_s == 17 / 8
 
 
-@pytest.mark.parametrize(("size", "suffix", "wanted"), [(64, "mp4", 256), (128, "gif", 256), (260, "mp4", 260)])
+@pytest.mark.parametrize(
+    ("size", "suffix", "wanted"), [(64, "mp4", 256), (128, "gif", 256), (260, "mp4", 260)]
+)
 def test_small_films_are_enlarged_when_saved(tmp_path: Path, size: int, suffix: str, wanted: int) -> None:
     frames, fps = read_video(clip(size).save(tmp_path / f"a.{suffix}"))
     assert frames.shape == (17, wanted, wanted, 3) and fps == pytest.approx(8.0, rel=0.05)
