@@ -229,8 +229,8 @@ sha256 of `tokenizer.json`: `{sha256}`
 The vocabulary is a list of frequent pieces of words and holds no text; it is given under the licence of the
 project, with thanks to the editors of Wiktionary.
 
-What it does badly: a letter of another script costs one to three tokens, an emoji up to four, a Latin word
-two to four. Names of people and old spellings fall into syllables.
+What it does badly: a letter of another script costs up to three tokens, an emoji about five, a Latin word
+four to eight. Names of people and old spellings fall into syllables.
 
 ## Options
 Made by `kinolenta train tokenizer` with
