@@ -63,7 +63,7 @@ class TextTokenizer:
         PromptError, or are cut off with truncate=True. Raises PromptError for what is not text: another type,
         lone surrogates, NUL, nothing but space or invisible characters.
         """
-        return _limited(self._bpe.encode(_checked(text)).ids, max_length, truncate)
+        return _limited(self._bpe.encode(checked_text(text)).ids, max_length, truncate)
 
     def encode_batch(
         self, texts: Iterable[str], *, max_length: int | None = None, truncate: bool = False
@@ -71,7 +71,7 @@ class TextTokenizer:
         """``encode`` of each text, on all cores."""
         if isinstance(texts, str):
             raise PromptError("encode_batch takes a list of texts; got one str. Call encode for one text.")
-        encodings = self._bpe.encode_batch_fast([_checked(text) for text in texts])
+        encodings = self._bpe.encode_batch_fast([checked_text(text) for text in texts])
         return [_limited(encoding.ids, max_length, truncate) for encoding in encodings]
 
     def decode(self, text_ids: Iterable[int]) -> str:
@@ -108,7 +108,7 @@ class TextTokenizer:
         return cls.load(Path(__file__).with_name("assets"))
 
 
-def _checked(text: object) -> str:
+def checked_text(text: object) -> str:
     """The text, normalised, if it may be a prompt; its length is judged before any work is spent on it."""
     if not isinstance(text, str):
         raise PromptError(f"prompt must be a text (str); got {type(text).__name__}.")

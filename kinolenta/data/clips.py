@@ -41,7 +41,7 @@ class ClipSet:
         item = self.item(index)
         if isinstance(item, Window):
             assert self.film is not None
-            return self.film.clip(item, size, random.Random(self._digest(index)))
+            return self.film.clip(item, size, np.random.default_rng(self._digest(index)))
         return render(item, self.bank, size=size, num_frames=NUM_FRAMES)
 
     def caption(self, index: int, variant: int = 0) -> str:

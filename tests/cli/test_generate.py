@@ -56,10 +56,10 @@ def test_existing_output_is_kept_unless_overwriting_is_asked_for(tmp_path, run, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["", "-o", "a.mp4"], "The prompt is empty"),
-        (["   ", "-o", "a.mp4"], "The prompt is empty"),
+        (["", "-o", "a.mp4"], "prompt is empty"),
+        (["   ", "-o", "a.mp4"], "prompt is empty"),
         (["12345", "-o", "a.mp4"], "must contain words"),
-        (["слово " * 5000, "-o", "a.mp4"], "characters long"),
+        (["слово " * 5000, "-o", "a.mp4"], "characters; at most"),
         (["кот", "-o", "a.mp4", "--image", "missing.png"], "missing.png does not exist"),
         (["кот", "-o", "a.mp4", "--image", "text.png"], "it looks like text"),
         (["кот", "-o", "a.mp4", "--image", "."], "not a regular file"),

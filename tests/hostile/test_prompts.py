@@ -15,7 +15,7 @@ from kinolenta.prompt import check_prompt
         ("3.14 + 2", "must contain words"),
         ("?!…", "must contain words"),
         ("🐈", "must contain words"),
-        ("слово " * 5000, "30000 characters long; at most 4096"),
+        ("слово " * 5000, "30000 characters; at most 4096"),
         ("кот\0", r"U\+0000"),
         ("кот \ud800", r"U\+D800"),
         (12345, "got int"),
