@@ -39,11 +39,12 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """x [b, n, d_model]; cache: keys and values [b, h_kv, slots, d], to be filled from slot mask.start."""
+        """x [b, n, d_model]; cache: keys and values [b, h_kv, slots, d], filled from slot mask.start on."""
         n, n_qk = x.shape[1], self.n_head + self.n_kv_head
         qkv = self.qkv(x).unflatten(-1, (n_qk + self.n_kv_head, -1))  # b n h d
-        qk = rotate(self.qk_norm(qkv[:, :, :n_qk]), cos, sin).transpose(1, 2)
-        q, k, v = qk[:, : self.n_head], qk[:, self.n_head :], qkv[:, :, n_qk:].transpose(1, 2)
+        qk, v = qkv.split((n_qk, self.n_kv_head), dim=2)
+        q, k = rotate(self.qk_norm(qk), cos, sin).transpose(1, 2).split((self.n_head, self.n_kv_head), dim=1)
+        v = v.transpose(1, 2)
         if cache is not None:
             keys, values = cache
             stop = mask.start + n

@@ -50,8 +50,8 @@ def generate(
     seeds, candidates: one of each per text (candidates default to 0); together they name the random stream.
     known_codes: [b, k] int64, a beginning in raster order that the clips keep exactly.
     num_latent_frames: length of the clips, the trained length unless given.
-    guidance_scale: logits = uncond + scale * (cond - uncond); 1 is none. Ho & Salimans 2022, arXiv:2207.12598.
-    on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known ones too.
+    guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
+    on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
     config, batch = model.config, len(text_ids)

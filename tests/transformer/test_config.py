@@ -35,5 +35,5 @@ def test_bad_sizes_are_refused_by_a_sentence(sizes: dict[str, object], sentence:
 
 
 def test_unknown_option_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no option 'n_layers'. Did you mean 'n_layer'"):
+    with pytest.raises(ConfigError, match=r"no option 'n_layers'. Did you mean 'n_layer'"):
         GPTConfig.from_dict({"n_layers": 3})

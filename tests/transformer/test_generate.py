@@ -136,7 +136,7 @@ def test_broken_weights_raise() -> None:
     model = tiny_gpt()
     with torch.no_grad():
         model.blocks[1].feed_forward.down.weight[0, 0] = math.nan  # type: ignore[union-attr, index]
-    with pytest.raises(GenerationError, match="logits of code 0 are not finite in 100.0%"):
+    with pytest.raises(GenerationError, match=r"logits of code 0 are not finite in 100.0%"):
         generate(model, [[5]], seeds=[0])
 
 

@@ -65,7 +65,7 @@ def test_numbers_that_are_not_finite_raise(temperature: float, value: float) -> 
 
 
 def test_nothing_left_to_draw_raises() -> None:
-    with pytest.raises(GenerationError, match="not finite in 100.0%"):
+    with pytest.raises(GenerationError, match=r"not finite in 100.0%"):
         draw(torch.full((1, 5), -math.inf), None, SamplingConfig(), 0)
     some = torch.tensor([[-math.inf, 0.0, -math.inf, -math.inf, -math.inf]])
     assert draw(some, gumbel(0, 0, torch.arange(1), 5), SamplingConfig(), 0).item() == 1
