@@ -122,7 +122,7 @@ def evaluate(model: VideoVQGAN, clips: np.ndarray, batch: int = 8) -> dict[str, 
     """dev_psnr: mean over clips of each clip's PSNR in dB on 8-bit frames; dev_codes_used: share of the codebook."""
     psnr, used = [], torch.zeros(model.config.codebook_size, dtype=torch.bool)
     for start in range(0, len(clips), batch):
-        original = np.ascontiguousarray(clips[start : start + batch])
+        original = np.array(clips[start : start + batch])  # a memory-mapped store is read only
         codes = model.encode(to_float(original))
         used[codes.flatten()] = True
         decoded = to_uint8(model.decode(codes))
