@@ -23,6 +23,7 @@ from kinolenta.data.clips import ClipSet
 from kinolenta.errors import ConfigError, DataError, require
 
 CODES_FILE, CAPTIONS_FILE, INDEX_FILE = "codes.safetensors", "captions.jsonl", "codes.json"
+CHUNK = 16  # clips that a process draws and encodes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +63,22 @@ def encode_codes(
     out: Path,
     *,
     workers: int = 2,
-    batch: int = 32,
 ) -> Path:
-    """Draw the clips with several processes and encode them.
+    """Draw and encode the clips with several processes of one thread each, which keeps every core busy.
 
     encode: uint8 frames [b, 17, size, size, 3] to codes [b, t, h, w].
     """
     out.mkdir(parents=True, exist_ok=True)
-    codes, captions, waiting = [], [], []
-    numbers = range(config.first, config.first + config.num_clips)
-    with get_context("fork").Pool(workers, _open, (config, cache)) as pool:
-        drawn = pool.imap(_draw, numbers, chunksize=8)
-        for frames, wordings in tqdm(drawn, total=len(numbers), desc="encoding", file=sys.stderr):
-            waiting.append(frames)
-            captions.append(wordings)
-            if len(waiting) == batch or len(captions) == len(numbers):
-                codes.append(encode(np.stack(waiting)).to(torch.int32))
-                waiting = []
+    codes, captions = [], []
+    last = config.first + config.num_clips
+    chunks = [range(start, min(start + CHUNK, last)) for start in range(config.first, last, CHUNK)]
+    with get_context("fork").Pool(workers, _open, (config, cache, encode)) as pool:
+        bar = tqdm(total=config.num_clips, desc="encoding", file=sys.stderr)
+        for chunk_codes, chunk_captions in pool.imap(_draw, chunks):
+            codes.append(torch.from_numpy(chunk_codes))
+            captions += chunk_captions
+            bar.update(len(chunk_captions))
+        bar.close()
     lines = "".join(json.dumps(wordings, ensure_ascii=False) + "\n" for wordings in captions)
     _replace(out / CAPTIONS_FILE, lambda path: path.write_text(lines, encoding="utf-8"))
     _replace(out / INDEX_FILE, lambda path: path.write_text(json.dumps(config.to_dict(), indent=1)))
@@ -108,14 +108,17 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 _clips: ClipSet
 _config: CodesConfig
+_encode: Callable[[np.ndarray], Tensor]
 
 
-def _open(config: CodesConfig, cache: Path) -> None:
-    global _clips, _config
+def _open(config: CodesConfig, cache: Path, encode: Callable[[np.ndarray], Tensor]) -> None:
+    global _clips, _config, _encode
     torch.set_num_threads(1)
     _clips = ClipSet(cache, split=config.split, seed=config.seed, film_share=config.film_share)
-    _config = config
+    _config, _encode = config, encode
 
 
-def _draw(index: int) -> tuple[np.ndarray, list[str]]:
-    return _clips.frames(index, _config.size), [_clips.caption(index, n) for n in range(_config.wordings)]
+def _draw(numbers: range) -> tuple[np.ndarray, list[list[str]]]:
+    frames = np.stack([_clips.frames(number, _config.size) for number in numbers])
+    captions = [[_clips.caption(number, n) for n in range(_config.wordings)] for number in numbers]
+    return _encode(frames).to(torch.int32).numpy(), captions

@@ -121,7 +121,7 @@ def test_muon_lowers_a_quadratic() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.05 * losses[0]
+    assert losses[-1] < 0.1 * losses[0]
 
 
 def test_discriminator_term_pushes_towards_real(tmp_path: Path) -> None:
