@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -193,6 +194,21 @@ def test_vocabulary_figures_are_those_of_its_card() -> None:
     for page, mark in zip(READMES, ".,", strict=True):
         for figure in figures:
             assert f"| {figure.replace('.', mark)} |" in read(page)
+
+
+def test_training_page_has_the_settings_of_the_demo() -> None:
+    text = read("docs/training.md")
+    decoder, transformer = (
+        json.loads(read(f"kinolenta/training/configs/{stage}_demo.json"))
+        for stage in ("decoder", "transformer")
+    )
+    table = re.findall(r"^\| [a-z ]+ \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    stages = [(stage["num_frames"], stage["batch"], stage["steps"]) for stage in decoder["stages"]]
+    assert [tuple(map(int, row)) for row in table] == stages
+    assert f"step\n{decoder['perceptual_start']} a tenth" in text and decoder["perceptual_weight"] == 0.1
+    sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
+    assert "{} layers of width {}, batch {}".format(*sizes) in text
+    assert f"{transformer['steps']} steps" in text
 
 
 def test_wrong_commands_are_noticed() -> None:
