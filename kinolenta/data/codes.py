@@ -30,7 +30,7 @@ CHUNK = 16  # clips that a process draws and encodes at a time
 class CodesConfig(Config):
     """num_clips of a split from number first on; wordings: captions kept per clip; film_share as in StoreConfig."""
 
-    num_clips: int = 24_000
+    num_clips: int = 14_000
     first: int = 0
     size: int = 64
     split: str = "train"
