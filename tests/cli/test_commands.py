@@ -1,5 +1,6 @@
 """The other commands: reconstruct, train, data, info, help."""
 
+import importlib
 import json
 import resource
 import subprocess
@@ -110,3 +111,27 @@ def test_help_is_plain_and_quick() -> None:
         costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0 and "generate" in done.stdout and done.stderr == ""
     assert min(costs) < 0.5
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "decoder", "transformer"])
+def test_training_gets_its_config_and_prints_what_it_made(tmp_path, run, monkeypatch, stage) -> None:
+    calls: list[tuple] = []
+
+    def train(*arguments: object, **options: object) -> Path:
+        calls.append((*arguments, options))
+        return tmp_path / "model"
+
+    module = importlib.import_module(f"kinolenta.training.{stage}")
+    monkeypatch.setattr(module, "train", train)
+    config = tmp_path / "config.json"
+    option = {"tokenizer": "vocab_size", "decoder": "seed", "transformer": "seed"}[stage]
+    stages = {"stages": [{"num_frames": 1, "batch": 1, "steps": 1}]} if stage == "decoder" else {}
+    config.write_text(json.dumps({option: 300, **stages}), encoding="utf-8")
+    resume = [] if stage == "tokenizer" else ["--resume"]
+    result = run(
+        "train", stage, "--config", config, "--set", f"{option}=512", "-o", tmp_path / "out", *resume
+    )
+    assert (result.code, result.out) == (0, f"{tmp_path / 'model'}\n"), result.err
+    [(settings, *_, options)] = calls
+    assert getattr(settings, option) == 512 and tmp_path / "out" in calls[0]
+    assert options == ({"resume": True} if resume else {})
