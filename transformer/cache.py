@@ -13,6 +13,7 @@ from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
+from kinolenta.transformer.stable import MIN_ROWS, input_major
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -20,14 +21,14 @@ class KVCache:
     """State of a batch of rows whose text ends at the same slot (``SequenceLayout.pack_prefill``).
 
     layers: keys and values of each layer, [b, h_kv, slots, d].
-    pad: dead slots per row, None if no row has any.
+    pad: [b], dead slots at the start of each row.
     history: [b, h * w + num_codes], the codes so far after a frame of "none", so that column i is what
     stood one frame before the place of code i.
     cos, sin: rotary tables of the code slots. inputs, place_rows, head: tables of the model.
     """
 
     layers: list[tuple[Tensor, Tensor]]
-    pad: Tensor | None
+    pad: Tensor
     history: Tensor
     cos: Tensor
     sin: Tensor
@@ -39,6 +40,7 @@ class KVCache:
 def prefill(model: GPT, strip: Strip, num_codes: int) -> tuple[KVCache, Tensor]:
     """Run text and known codes in one pass; returns the cache and logits [b, codebook_size] of the next code.
 
+    model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
     strip: from ``pack_prefill``; num_codes: how many codes the clip will have, known ones included.
     """
     config, layout = model.config, model.layout
@@ -53,16 +55,21 @@ def prefill(model: GPT, strip: Strip, num_codes: int) -> tuple[KVCache, Tensor]:
     unknown = none.new_zeros(batch, num_codes - strip.num_codes)
     cache = KVCache(
         layers=[(keys, values) for keys, values in memory.unbind()],
-        pad=strip.text_start if bool(strip.text_start.any()) else None,
+        pad=strip.text_start,
         history=torch.cat((none, known, unknown), 1),
         cos=cos,
         sin=sin,
         inputs=model.code_inputs(),
         place_rows=model.place_rows(indices),
-        head=model.code_head(),
+        head=input_major(model.code_head()),
     )
-    hidden = model(strip, cache.layers)
-    return cache, F.linear(hidden[:, -1], cache.head)
+    hidden = torch.empty(batch, config.d_model, dtype=memory.dtype, device=device)
+    stops = [*range(MIN_ROWS, batch, MIN_ROWS), batch]  # few rows at a time, see kinolenta.transformer.stable
+    for stop in stops:
+        rows = slice(max(stop - MIN_ROWS, 0), stop)
+        layers = [(keys[rows], values[rows]) for keys, values in cache.layers]
+        hidden[rows] = model(strip.rows(rows), layers, cache.inputs)[:, -1]
+    return cache, F.linear(hidden, cache.head)
 
 
 def decode_step(model: GPT, cache: KVCache, codes: Tensor, index: int) -> Tensor:

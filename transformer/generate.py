@@ -12,8 +12,8 @@ from kinolenta.transformer.cache import decode_step, prefill
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.noise import check_stream, gumbel
 from kinolenta.transformer.sampler import SamplingConfig, draw
+from kinolenta.transformer.stable import MIN_ROWS, row_stable
 
-MIN_ROWS = 2  # a product with one row takes other code paths on CPUs and differs in its last bits
 MAX_LATENT_FRAMES = 1024
 
 
@@ -77,6 +77,7 @@ def generate(
         for t in range(num_known // per_frame):
             on_frame(t, shots[:, : t + 1])
 
+    model = row_stable(model)
     cache, logits = prefill(model, strip.to(device), num_codes)
     passes, noise = 1, None
     log_prob = torch.zeros(2, batch, dtype=torch.float64, device=device)  # with text, without

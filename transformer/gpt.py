@@ -56,15 +56,22 @@ class GPT(nn.Module):
         frequencies = rotary_frequencies(config.head_dim, config.rope_theta_text, config.rope_theta_grid)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, strip: Strip, cache: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+    def forward(
+        self,
+        strip: Strip,
+        cache: list[tuple[Tensor, Tensor]] | None = None,
+        inputs: CodeInputs | None = None,
+    ) -> Tensor:
         """Hidden states [b, s, d_model] of a whole strip.
 
         Dead slots may stand on the right, where causality hides them, or on the left, where a mask does.
         cache: keys and values per layer to fill from slot 0 on, see ``kinolenta.transformer.cache``.
+        inputs: what ``code_inputs`` returns, if it is at hand.
         """
         cos, sin = rotary_tables(self.layout.positions(strip), self.frequencies)
-        mask = Causal(pad=strip.text_start if bool(strip.text_start.any()) else None)
-        return self.run_blocks(self.embed(strip), cos, sin, mask, cache)
+        plain = cache is None and not bool(strip.text_start.any())
+        mask = Causal(pad=None if plain else strip.text_start)
+        return self.run_blocks(self.embed(strip, inputs), cos, sin, mask, cache)
 
     def run_blocks(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]] | None
@@ -74,9 +81,9 @@ class GPT(nn.Module):
             x = block(x, cos, sin, mask, None if cache is None else cache[index])
         return self.norm(x)
 
-    def embed(self, strip: Strip) -> Tensor:
+    def embed(self, strip: Strip, inputs: CodeInputs | None = None) -> Tensor:
         """Input embeddings [b, s, d_model]."""
-        inputs, vocab = self.code_inputs(), self.config.text_vocab_size
+        inputs, vocab = inputs or self.code_inputs(), self.config.text_vocab_size
         is_text = strip.token_ids < vocab
         text = self.text_in(F.embedding(strip.token_ids.where(is_text, 0), self.text_table)) + self.kind[0]
         code = F.embedding((strip.token_ids - vocab).clamp(min=0), inputs.code)

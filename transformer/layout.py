@@ -34,6 +34,16 @@ class Strip:
     length: Tensor
     num_codes: int
 
+    def rows(self, rows: slice) -> "Strip":
+        """Some of the rows."""
+        return Strip(
+            token_ids=self.token_ids[rows],
+            text_start=self.text_start[rows],
+            code_start=self.code_start[rows],
+            length=self.length[rows],
+            num_codes=self.num_codes,
+        )
+
     def to(self, device: torch.device | str) -> "Strip":
         """The same strip on another device."""
         return Strip(

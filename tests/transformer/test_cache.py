@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from kinolenta.transformer.cache import decode_step, prefill
+from kinolenta.transformer.stable import row_stable
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 TEXTS = [[5, 6, 7], [], [8] * 9]
@@ -64,3 +65,15 @@ def test_slots_not_yet_written_are_never_read() -> None:
             keys[:, :, model.layout.text_slots :] = float("nan")
             values[:, :, model.layout.text_slots :] = float("nan")
         assert decode_step(model, cache, codes[:, :7], 0).isfinite().all()
+
+
+def test_row_stable_view_computes_the_same_and_shares_all_but_linear_weights() -> None:
+    model = tiny_gpt()
+    view = row_stable(model)
+    strip = model.layout.pack(TEXTS, random_codes(model, 3))
+    with torch.no_grad():
+        torch.testing.assert_close(view(strip), model(strip), atol=1e-5, rtol=1e-5)
+    assert view.text_table is model.text_table
+    assert view.blocks[0].attention.qkv.weight.stride() == (1, 64 + 32)  # type: ignore[union-attr]
+    again = row_stable(view)  # nothing left to copy
+    assert again.previous_in.weight.data_ptr() == view.previous_in.weight.data_ptr()
