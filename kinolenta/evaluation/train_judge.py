@@ -75,17 +75,25 @@ def disturb(
     motions = torch.where(frozen, torch.tensor(MOTIONS.index("still")), motions)
 
     small = small + (smooth(small) - small) * level(1.0)
-    blocks = reduce(small, "b t c (h p) (w q) -> b t c h w", "mean", p=4, q=4)
-    blocks = repeat(blocks, "b t c h w -> b t c (h p) (w q)", p=4, q=4)
-    small = small + (blocks - small) * level(0.7) * chance(0.25)[:, None, None, None, None]
+    coarse = reduce(small, "b t c (h p) (w q) -> (b t) c h w", "mean", p=4, q=4)
+    soft = rearrange(F.interpolate(coarse, scale_factor=4, mode="bilinear"), "(b t) c h w -> b t c h w", b=b)
+    blocks = repeat(coarse, "(b t) c h w -> b t c (h p) (w q)", b=b, p=4, q=4)
+    for spoilt, share in ((soft, 0.4), (blocks, 0.15), (_still_within_codes(small), 0.3)):
+        small = small + (spoilt - small) * level(0.8) * chance(share)[:, None, None, None, None]
     # A wrong code spoils 8 x 8 pixels of four frames: here 4 x 4 that change with every latent frame.
     flicker = torch.randn(b, (t + 3) // 4, 3, 8, 8, generator=rng)
     flicker = repeat(flicker, "b t c h w -> b (t s) c (h p) (w q)", s=4, p=4, q=4)[:, 3 : 3 + t]
     grain = torch.randn(small.shape[1:], generator=rng)  # one for the batch: fresh noise is slow to draw
-    small = small + flicker * level(0.03) + grain * level(0.03)
+    small = small + flicker * level(0.04) + grain * level(0.03)
     gain = 1 + 0.06 * torch.randn(b, 1, 1, 1, 1, generator=rng)
     shift = 0.015 * torch.randn(b, 1, 3, 1, 1, generator=rng)
     return (small * gain + shift).clamp(0, 1), motions
+
+
+def _still_within_codes(small: Tensor) -> Tensor:
+    """The first frame, and after it the mean of each four frames, which share their codes."""
+    groups = reduce(small[:, 1:], "b (t s) c h w -> b t c h w", "mean", s=4)
+    return torch.cat([small[:, :1], repeat(groups, "b t c h w -> b (t s) c h w", s=4)], dim=1)
 
 
 def train(
@@ -159,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train the judge of clips on real renderings.")
     parser.add_argument("--clips", type=int, default=6006, help="training clips to draw")
     parser.add_argument("--held-clips", type=int, default=1040, help="T1 clips to measure it on")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name(WEIGHTS_NAME))
     options = parser.parse_args(arguments)
