@@ -18,6 +18,7 @@ from kinolenta.media import read_image, resize
 from kinolenta.prompt import check_prompt
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, generate
+from kinolenta.transformer.stable import row_stable
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -37,7 +38,8 @@ class VideoPipeline:
     def __init__(self, tokenizer: TextTokenizer, transformer: GPT, decoder: VideoVQGAN, index: ModelIndex) -> None:
         """Raises CheckpointError that shows both sides if the three do not fit each other."""
         self.tokenizer, self.index = tokenizer, index
-        self.transformer, self.decoder = transformer.eval(), decoder.eval()
+        # Weights laid out once for decoding, so that no call pays for it.
+        self.transformer, self.decoder = row_stable(transformer.eval()), decoder.eval()
         self._check_parts()
 
     @classmethod
