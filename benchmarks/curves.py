@@ -1,6 +1,7 @@
 """Draw the curves of a training log as an SVG picture.
 
-    python benchmarks/curves.py runs/gpt/log.jsonl code_nats dev_nats -o docs/images/gpt_curve.svg --label "nats per code"
+    python benchmarks/curves.py runs/gpt/log.jsonl code_nats dev_nats -o docs/images/gpt_curve.svg --label
+    "nats per code"
 
 Every named figure becomes one line over the steps; training figures are smoothed over ten logged steps.
 """
@@ -14,14 +15,18 @@ COLOURS = ("#3465a4", "#cc0000", "#4e9a06", "#75507b")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("log", type=Path)
     parser.add_argument("figures", nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--label", default="")
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.log.read_text().splitlines()]
-    series = {name: [(line["step"], line[name]) for line in lines if name in line] for name in arguments.figures}
+    series = {
+        name: [(line["step"], line[name]) for line in lines if name in line] for name in arguments.figures
+    }
     empty = [name for name, points in series.items() if not points]
     if empty:
         raise SystemExit(f"{arguments.log} logs no {empty[0]!r}.")
@@ -54,7 +59,9 @@ def svg(series: dict[str, list[tuple[float, float]]], label: str) -> str:
     ]
     for tick in range(5):
         value = low + (high - low) * tick / 4
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 16}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>')
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - 16}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>'
+        )
         parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
         step = last * tick / 4
         parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{step:.0f}</text>')
@@ -63,8 +70,10 @@ def svg(series: dict[str, list[tuple[float, float]]], label: str) -> str:
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{WIDTH - 20}" y="{TOP + 16 * (number + 1)}" text-anchor="end" fill="{colour}">'
-                     f"{name}</text>")  # fmt: skip
+        parts.append(
+            f'<text x="{WIDTH - 20}" y="{TOP + 16 * (number + 1)}" text-anchor="end" fill="{colour}">'
+            f"{name}</text>"
+        )
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">step</text></svg>')
     return "\n".join(parts) + "\n"
 

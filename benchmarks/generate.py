@@ -2,8 +2,9 @@
 
     python benchmarks/generate.py --runs 20 --json generate.json
 
-The same sentence is generated again and again, first without being counted. Before anything is timed, two runs with
-the same seed must give the same codes and frames. Medians with 20th and 80th percentiles; the last line is JSON.
+The same sentence is generated again and again, first without being counted. Before anything is timed, two
+runs with the same seed must give the same codes and frames. Medians with 20th and 80th percentiles; the last
+line is JSON.
 """
 
 import argparse
@@ -46,12 +47,17 @@ def measure(pipe: VideoPipeline, runs: int) -> list[dict[str, Any]]:
             developing.append(time.perf_counter() - started)
         low, median, high = np.percentile(whole, (20, 50, 80))
         rows.append(
-            {"case": name, "seconds": round(float(median), 3), "p20": round(float(low), 3),
-             "p80": round(float(high), 3), "passes": clip.passes,
-             "ms_a_pass": round(1000 * float(median) / clip.passes, 2),
-             "developing_share": round(statistics.median(developing) / float(median), 4),
-             "film_seconds": round(clip.duration_s, 3)}
-        )  # fmt: skip
+            {
+                "case": name,
+                "seconds": round(float(median), 3),
+                "p20": round(float(low), 3),
+                "p80": round(float(high), 3),
+                "passes": clip.passes,
+                "ms_a_pass": round(1000 * float(median) / clip.passes, 2),
+                "developing_share": round(statistics.median(developing) / float(median), 4),
+                "film_seconds": round(clip.duration_s, 3),
+            }
+        )
     return rows
 
 
@@ -70,10 +76,14 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from error
     facts = {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine()}
     print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32  {PROMPT!r}")
-    print(f"{'case':<10}{'s a clip':>10}{'[p20':>8}{'p80]':>8}{'passes':>8}{'ms a pass':>11}{'developing':>12}")
+    print(
+        f"{'case':<10}{'s a clip':>10}{'[p20':>8}{'p80]':>8}{'passes':>8}{'ms a pass':>11}{'developing':>12}"
+    )
     for row in rows:
-        print(f"{row['case']:<10}{row['seconds']:>10.3f}{row['p20']:>8.3f}{row['p80']:>8.3f}{row['passes']:>8}"
-              f"{row['ms_a_pass']:>11.2f}{row['developing_share']:>12.1%}")  # fmt: skip
+        print(
+            f"{row['case']:<10}{row['seconds']:>10.3f}{row['p20']:>8.3f}{row['p80']:>8.3f}{row['passes']:>8}"
+            f"{row['ms_a_pass']:>11.2f}{row['developing_share']:>12.1%}"
+        )
     report = {"benchmark": "generate", **facts, "rows": rows}
     if options.json:
         write_json(options.json, report, KinolentaError)

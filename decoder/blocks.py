@@ -1,7 +1,7 @@
 """Layers of the VQGAN. Invariant: nothing looks at later frames, and normalisation never mixes frames.
 
-Tensors are [b, t, h, w, c]; seen as [b, c, t, h, w] that is PyTorch's channels_last_3d, the layout in which bf16
-convolutions are fast on a CPU, so moving between the two costs no copy.
+Tensors are [b, t, h, w, c]; seen as [b, c, t, h, w] that is PyTorch's channels_last_3d, the layout in which
+bf16 convolutions are fast on a CPU, so moving between the two costs no copy.
 """
 
 from typing import TYPE_CHECKING
@@ -20,8 +20,8 @@ Past = dict["CausalConv3d", Tensor]  # streaming state: the last inputs of every
 class CausalConv3d(nn.Module):
     """Convolution over (t, h, w) that sees the present and kernel_t - 1 earlier frames.
 
-    Before the first frame stands the first frame itself: zeros there would tell the network where a clip starts and
-    make long ones drift (Ge et al. 2022, arXiv:2204.03638). Space is padded with zeros.
+    Before the first frame stands the first frame itself: zeros there would tell the network where a clip
+    starts and make long ones drift (Ge et al. 2022, arXiv:2204.03638). Space is padded with zeros.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: tuple[int, int], stride: int = 1) -> None:
@@ -29,9 +29,12 @@ class CausalConv3d(nn.Module):
         kernel_t, kernel_s = kernel
         self.lookback = kernel_t - 1
         self.conv = nn.Conv3d(
-            channels_in, channels_out, (kernel_t, kernel_s, kernel_s),
-            stride=(1, stride, stride), padding=(0, kernel_s // 2, kernel_s // 2),
-        )  # fmt: skip
+            channels_in,
+            channels_out,
+            (kernel_t, kernel_s, kernel_s),
+            stride=(1, stride, stride),
+            padding=(0, kernel_s // 2, kernel_s // 2),
+        )
 
     def forward(self, x: "Float[Tensor, 'b t h w c']", past: Past | None = None) -> Tensor:
         if self.lookback:

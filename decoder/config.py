@@ -27,20 +27,48 @@ class VQGANConfig(Config):
     fps: float = 8.0
 
     def __post_init__(self) -> None:
-        require(self.time_stride == self.patch == 4, ConfigError, "time_stride and patch must be 4; got {} and {}.",
-                self.time_stride, self.patch)  # fmt: skip
-        require(self.space_stride == 2 * self.patch, ConfigError, "space_stride must be {}; got {}.",
-                2 * self.patch, self.space_stride)  # fmt: skip
+        require(
+            self.time_stride == self.patch == 4,
+            ConfigError,
+            "time_stride and patch must be 4; got {} and {}.",
+            self.time_stride,
+            self.patch,
+        )
+        require(
+            self.space_stride == 2 * self.patch,
+            ConfigError,
+            "space_stride must be {}; got {}.",
+            2 * self.patch,
+            self.space_stride,
+        )
         for name in ("channels", "encoder_blocks", "decoder_blocks"):
             values = getattr(self, name)
-            require(len(values) == 2 and all(1 <= value <= 2048 for value in values), ConfigError,
-                    "{} must be two numbers between 1 and 2048; got {}.", name, list(values))  # fmt: skip
-        require(1 <= len(self.fsq_levels) <= 16 and all(2 <= level <= 64 for level in self.fsq_levels), ConfigError,
-                "fsq_levels must be 1 to 16 numbers between 2 and 64; got {}.", list(self.fsq_levels))  # fmt: skip
-        require(self.codebook_size <= 1 << 18, ConfigError, "fsq_levels make {} codes; at most 262144 are allowed.",
-                self.codebook_size)  # fmt: skip
-        require(self.size >= self.space_stride and self.size % self.space_stride == 0, ConfigError,
-                "size must be a multiple of {}; got {}.", self.space_stride, self.size)  # fmt: skip
+            require(
+                len(values) == 2 and all(1 <= value <= 2048 for value in values),
+                ConfigError,
+                "{} must be two numbers between 1 and 2048; got {}.",
+                name,
+                list(values),
+            )
+        require(
+            1 <= len(self.fsq_levels) <= 16 and all(2 <= level <= 64 for level in self.fsq_levels),
+            ConfigError,
+            "fsq_levels must be 1 to 16 numbers between 2 and 64; got {}.",
+            list(self.fsq_levels),
+        )
+        require(
+            self.codebook_size <= 1 << 18,
+            ConfigError,
+            "fsq_levels make {} codes; at most 262144 are allowed.",
+            self.codebook_size,
+        )
+        require(
+            self.size >= self.space_stride and self.size % self.space_stride == 0,
+            ConfigError,
+            "size must be a multiple of {}; got {}.",
+            self.space_stride,
+            self.size,
+        )
         require(0 < self.fps <= 240, ConfigError, "fps must be above 0 and at most 240; got {}.", self.fps)
 
     @property

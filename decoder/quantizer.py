@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 class Quantized(NamedTuple):
-    """latents [..., code_dim] with a straight-through gradient, codes [...] int64, loss: scalar to be added."""
+    """latents [..., code_dim] with a straight-through gradient, codes [...] int64, loss: scalar to be
+    added.
+    """
 
     latents: Tensor
     codes: Tensor
@@ -18,7 +20,9 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(Protocol):
-    """codebook_size codes of code_dim numbers each; ``lookup(quantizer(x).codes)`` equals ``quantizer(x).latents``."""
+    """codebook_size codes of code_dim numbers each; ``lookup(quantizer(x).codes)`` equals
+    ``quantizer(x).latents``.
+    """
 
     codebook_size: int
     code_dim: int
@@ -29,10 +33,11 @@ class Quantizer(Protocol):
 
 
 class FSQ(nn.Module):
-    """Finite scalar quantization (Mentzer et al. 2023, arXiv:2309.15505): each channel is rounded to a few levels.
+    """Finite scalar quantization (Mentzer et al. 2023, arXiv:2309.15505): each channel is rounded to a few
+    levels.
 
-    The codebook is the grid of all level combinations, so no code can die and there is no codebook loss. A code is
-    a number in mixed radix, the first channel being the lowest digit. Latents are scaled to [-1, 1].
+    The codebook is the grid of all level combinations, so no code can die and there is no codebook loss. A
+    code is a number in mixed radix, the first channel being the lowest digit. Latents are scaled to [-1, 1].
     """
 
     levels: Tensor

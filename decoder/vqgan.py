@@ -1,7 +1,7 @@
 """The video VQGAN: frames to codes and back, causal in time.
 
-Invariant: the codes and frames of a prefix do not depend on what follows, so that a clip can be developed while its
-later codes are still being drawn, and streamed output equals whole output.
+Invariant: the codes and frames of a prefix do not depend on what follows, so that a clip can be developed
+while its later codes are still being drawn, and streamed output equals whole output.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,7 +75,9 @@ class Decoder(nn.Module):
 
 
 class VideoVQGAN(nn.Module):
-    """Causal 3-D VQGAN after Esser et al. 2021 (arXiv:2012.09841) and Yu et al. 2023 (arXiv:2310.05737, section 3)."""
+    """Causal 3-D VQGAN after Esser et al. 2021 (arXiv:2012.09841) and Yu et al. 2023 (arXiv:2310.05737,
+    section 3).
+    """
 
     quantizer: Quantizer
 
@@ -113,8 +115,12 @@ class VideoVQGAN(nn.Module):
         return DecoderStream(self)
 
     def _check_frames(self, frames: Tensor) -> None:
-        require(frames.ndim == 5 and frames.shape[1] == 3, ShapeError,
-                "frames must be [batch, 3, T, H, W]; got {}.", list(frames.shape))  # fmt: skip
+        require(
+            frames.ndim == 5 and frames.shape[1] == 3,
+            ShapeError,
+            "frames must be [batch, 3, T, H, W]; got {}.",
+            list(frames.shape),
+        )
         self.config.code_grid(*frames.shape[2:])
 
 
@@ -133,11 +139,21 @@ class DecoderStream:
     def push(self, codes: "Int[Tensor, 'b t h w']") -> "Float[Tensor, 'b 3 T H W']":
         """The next t latent frames: 4 t frames, or 1 + 4 (t - 1) for the first push, in [-1, 1]."""
         size = self._vqgan.quantizer.codebook_size
-        require(codes.ndim == 4 and codes.shape[1] > 0, ShapeError,
-                "codes must be [batch, t, h, w] with t > 0; got {}.", list(codes.shape))  # fmt: skip
+        require(
+            codes.ndim == 4 and codes.shape[1] > 0,
+            ShapeError,
+            "codes must be [batch, t, h, w] with t > 0; got {}.",
+            list(codes.shape),
+        )
         low, high = int(codes.min()), int(codes.max())
-        require(0 <= low and high < size, ShapeError,
-                "codes range from {} to {}; this codebook holds 0 to {}.", low, high, size - 1)  # fmt: skip
+        require(
+            low >= 0 and high < size,
+            ShapeError,
+            "codes range from {} to {}; this codebook holds 0 to {}.",
+            low,
+            high,
+            size - 1,
+        )
         patches = self._vqgan.decoder(self._vqgan.quantizer.lookup(codes), self._past)
         first, self._started = not self._started, True
         return self._vqgan.haar.unpatch(patches, first=first).clamp(-1, 1)

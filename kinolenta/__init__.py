@@ -1,8 +1,8 @@
 """Kinolenta: a Russian sentence goes in, a clip comes out, one token at a time.
 
-Data flows text -> tokenizer -> transformer (kernels) -> decoder -> frames. The four stages stand at the root of a
-checkout and are installed as ``kinolenta.<stage>``; this package is the only one that imports them all. Names are
-exported lazily, so that ``import kinolenta`` costs no torch.
+Data flows text -> tokenizer -> transformer (kernels) -> decoder -> frames. The four stages stand at the root
+of a checkout and are installed as ``kinolenta.<stage>``; this package is the only one that imports them all.
+Names are exported lazily, so that ``import kinolenta`` costs no torch.
 """
 
 import importlib

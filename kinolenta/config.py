@@ -1,7 +1,7 @@
 """Strict configurations: one frozen dataclass per stage, JSON in and out, unknown keys refused.
 
-A leaf of the import graph beside ``kinolenta.errors``. A config class mixes in ``Config`` and checks its own values
-in ``__post_init__``; tuples become JSON lists and come back as tuples.
+A leaf of the import graph beside ``kinolenta.errors``. A config class mixes in ``Config`` and checks its own
+values in ``__post_init__``; tuples become JSON lists and come back as tuples.
 """
 
 import dataclasses
@@ -51,7 +51,9 @@ def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes, too large for a configuration.")
+            raise ConfigError(
+                f"{path} is larger than {MAX_CONFIG_BYTES} bytes, too large for a configuration."
+            )
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
@@ -88,7 +90,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _convert(cls: type, key: str, hint: Any, value: Any) -> Any:
-    """Check one JSON value against its annotation; the annotations in use are plain, tuple, union or Config."""
+    """Check one JSON value against its annotation; the annotations in use are plain, tuple, union or
+    Config.
+    """
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(hint)

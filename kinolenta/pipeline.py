@@ -31,11 +31,13 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class VideoPipeline:
     """A tokenizer, a transformer and a decoder that belong together; makes clips on the CPU in float32.
 
-    The parts are public (``tokenizer``, ``transformer``, ``decoder``, ``index``). A pipeline keeps no state between
-    calls, so several threads may share one.
+    The parts are public (``tokenizer``, ``transformer``, ``decoder``, ``index``). A pipeline keeps no state
+    between calls, so several threads may share one.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, transformer: GPT, decoder: VideoVQGAN, index: ModelIndex) -> None:
+    def __init__(
+        self, tokenizer: TextTokenizer, transformer: GPT, decoder: VideoVQGAN, index: ModelIndex
+    ) -> None:
         """Raises CheckpointError that shows both sides if the three do not fit each other."""
         self.tokenizer, self.index = tokenizer, index
         # Weights laid out once for decoding, so that no call pays for it.
@@ -100,13 +102,13 @@ class VideoPipeline:
         """Make a clip of a Russian sentence, or a list of clips of a list of sentences.
 
         A clip is decided by its sentence, seed and options: alone or in a list, it is the same.
-        image: the first frame, given as a path, a PIL image or a uint8 array [H, W, 3]; it comes back as the decoder
-        sees it. resize_policy: how it is brought to the frame size, "cover", "contain" or "exact".
-        seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride, at most the
-        trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely. temperature, top_k,
-        top_p: see SamplingConfig. None takes the model's own default, which is in its ``model_index.json``.
-        truncate: cut a sentence that is too long instead of refusing it.
-        Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
+        image: the first frame, given as a path, a PIL image or a uint8 array [H, W, 3]; it comes back as the
+        decoder sees it. resize_policy: how it is brought to the frame size, "cover", "contain" or "exact".
+        seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride, at
+        most the trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely.
+        temperature, top_k, top_p: see SamplingConfig. None takes the model's own default, which is in its
+        ``model_index.json``. truncate: cut a sentence that is too long instead of refusing it. Raises
+        PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
@@ -168,7 +170,11 @@ class VideoPipeline:
 
     def _develop(self, codes: Tensor) -> NDArray[np.uint8]:
         frames = self.decoder.decode(codes[None])[0]
-        return rearrange(((frames + 1) * 127.5).round().to(torch.uint8), "c t h w -> t h w c").contiguous().numpy()
+        return (
+            rearrange(((frames + 1) * 127.5).round().to(torch.uint8), "c t h w -> t h w c")
+            .contiguous()
+            .numpy()
+        )
 
     def _encode(self, prompt: str, truncate: bool) -> list[int]:
         limit = self.transformer.config.text_len
@@ -183,14 +189,24 @@ class VideoPipeline:
         if num_frames is None:
             return self.transformer.config.grid[0]
         wanted = self.decoder.config.num_latent_frames(num_frames)
-        require(wanted <= self.transformer.config.grid[0], ShapeError,
-                "clip of {} frames is asked for; this model makes at most {}.", num_frames, self.num_frames)  # fmt: skip
+        require(
+            wanted <= self.transformer.config.grid[0],
+            ShapeError,
+            "clip of {} frames is asked for; this model makes at most {}.",
+            num_frames,
+            self.num_frames,
+        )
         return wanted
 
     def _seeds(self, seed: int | Sequence[int], count: int) -> list[int]:
         seeds = [seed] * count if isinstance(seed, int) else list(seed)
-        require(len(seeds) == count, ConfigError, "{} prompts but {} seeds; pass one seed, or one each.",
-                count, len(seeds))  # fmt: skip
+        require(
+            len(seeds) == count,
+            ConfigError,
+            "{} prompts but {} seeds; pass one seed, or one each.",
+            count,
+            len(seeds),
+        )
         return seeds
 
     def _check_parts(self) -> None:
@@ -201,8 +217,14 @@ class VideoPipeline:
             "fps": (self.index.fps, vqgan.fps),
         }
         for name, (one, other) in pairs.items():
-            require(one == other, CheckpointError, "The stages of the model do not fit: {} is {} on one side and {} "
-                    "on the other.", name, one, other)  # fmt: skip
+            require(
+                one == other,
+                CheckpointError,
+                "The stages of the model do not fit: {} is {} on one side and {} on the other.",
+                name,
+                one,
+                other,
+            )
 
 
 def _load(folder: Path, config_class: Any, module_class: Callable[[Any], ModuleT]) -> ModuleT:
@@ -214,7 +236,15 @@ def _load(folder: Path, config_class: Any, module_class: Callable[[Any], ModuleT
 
 def _to_float(frames: NDArray[np.uint8]) -> Tensor:
     """uint8 [T, H, W, 3] to float [1, 3, T, H, W] in [-1, 1]. Raises ShapeError for anything else."""
-    require(isinstance(frames, np.ndarray) and frames.ndim == 4 and frames.shape[-1] == 3
-            and frames.dtype == np.uint8, ShapeError, "frames must be a uint8 array [T, H, W, 3]; got {}.",
-            f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__)  # fmt: skip
-    return rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> 1 c t h w").float() / 127.5 - 1
+    require(
+        isinstance(frames, np.ndarray)
+        and frames.ndim == 4
+        and frames.shape[-1] == 3
+        and frames.dtype == np.uint8,
+        ShapeError,
+        "frames must be a uint8 array [T, H, W, 3]; got {}.",
+        f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__,
+    )
+    return (
+        rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> 1 c t h w").float() / 127.5 - 1
+    )

@@ -5,4 +5,11 @@ from kinolenta.tokenizer.storage import TokenizerConfig
 from kinolenta.tokenizer.tokenizer import MAX_PROMPT_CHARS, TextTokenizer, checked_text
 from kinolenta.tokenizer.train import train_tokenizer
 
-__all__ = ["MAX_PROMPT_CHARS", "TextTokenizer", "TokenizerConfig", "checked_text", "normalize", "train_tokenizer"]
+__all__ = [
+    "MAX_PROMPT_CHARS",
+    "TextTokenizer",
+    "TokenizerConfig",
+    "checked_text",
+    "normalize",
+    "train_tokenizer",
+]

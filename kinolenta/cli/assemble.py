@@ -20,13 +20,13 @@ def assemble(
     as_json: Annotated[bool, typer.Option("--json", help="Print facts about the model as JSON.")] = False,
 ) -> None:
     """Put a tokenizer, a transformer and a decoder together as one model that the other commands take."""
+    import torch
+
     from kinolenta.checkpoint import GenerationDefaults, ModelIndex, load_weights, save_index, save_weights
     from kinolenta.decoder import VQGANConfig
     from kinolenta.pipeline import VideoPipeline
     from kinolenta.tokenizer import TextTokenizer
     from kinolenta.transformer import GPTConfig
-
-    import torch
 
     text = TextTokenizer.shipped() if tokenizer is None else TextTokenizer.load(tokenizer)
     gpt_config, gpt_state = load_weights(transformer, GPTConfig)

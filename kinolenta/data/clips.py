@@ -1,4 +1,5 @@
-"""An endless, numbered set of training clips: the compositional world, with some shots of the film among them.
+"""An endless, numbered set of training clips: the compositional world, with some shots of the film among
+them.
 
 Clip number i is a function of (split, seed, i) alone, in any process and any order.
 """
@@ -21,7 +22,9 @@ FPS = 8.0
 
 
 class ClipSet:
-    """Clips of a split. film_share: part of the clips that come from the film (its own train or dev shots)."""
+    """Clips of a split. film_share: part of the clips that come from the film (its own train or dev
+    shots).
+    """
 
     def __init__(self, cache: Path, *, split: str = "train", seed: int = 0, film_share: float = 0.0) -> None:
         self.bank = SpriteBank.load(cache)

@@ -1,7 +1,7 @@
 """Clips as codes with their captions: what the transformer learns from, so that it never runs the VQGAN.
 
-A shard is a folder: ``codes.safetensors`` (int32 [n, t, h, w]), ``captions.jsonl`` (a list of wordings per clip) and
-``codes.json`` (what was encoded).
+A shard is a folder: ``codes.safetensors`` (int32 [n, t, h, w]), ``captions.jsonl`` (a list of wordings per
+clip) and ``codes.json`` (what was encoded).
 """
 
 import json
@@ -28,7 +28,9 @@ CHUNK = 16  # clips that a process draws and encodes at a time
 
 @dataclass(frozen=True, kw_only=True)
 class CodesConfig(Config):
-    """num_clips of a split from number first on; wordings: captions kept per clip; film_share as in StoreConfig."""
+    """num_clips of a split from number first on; wordings: captions kept per clip; film_share as in
+    StoreConfig.
+    """
 
     num_clips: int = 14_000
     first: int = 0
@@ -42,7 +44,9 @@ class CodesConfig(Config):
         require(self.num_clips > 0, ConfigError, "num_clips must be positive; got {}.", self.num_clips)
         require(self.first >= 0, ConfigError, "first must not be negative; got {}.", self.first)
         require(1 <= self.wordings <= 64, ConfigError, "wordings must be 1 to 64; got {}.", self.wordings)
-        require(0 <= self.film_share <= 1, ConfigError, "film_share must be in [0, 1]; got {}.", self.film_share)
+        require(
+            0 <= self.film_share <= 1, ConfigError, "film_share must be in [0, 1]; got {}.", self.film_share
+        )
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,17 @@ def open_shard(folder: Path) -> Shard:
     if not (folder / CODES_FILE).exists():
         raise DataError(f"{folder} holds no codes. Make them with: kinolenta data encode {folder}")
     codes = load_file(folder / CODES_FILE)["codes"].long()
-    captions = [json.loads(line) for line in (folder / CAPTIONS_FILE).read_text(encoding="utf-8").splitlines()]
-    require(len(captions) == len(codes), DataError, "{} has codes of {} clips but captions of {}. Encode it again.",
-            folder, len(codes), len(captions))  # fmt: skip
+    captions = [
+        json.loads(line) for line in (folder / CAPTIONS_FILE).read_text(encoding="utf-8").splitlines()
+    ]
+    require(
+        len(captions) == len(codes),
+        DataError,
+        "{} has codes of {} clips but captions of {}. Encode it again.",
+        folder,
+        len(codes),
+        len(captions),
+    )
     return Shard(codes, captions)
 
 

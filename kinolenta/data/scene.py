@@ -1,6 +1,8 @@
-"""What one clip of the demo world shows, said in a few words: the contract of renderer, captions, splits and judge.
+"""What one clip of the demo world shows, said in a few words: the contract of renderer, captions, splits and
+judge.
 
-A ``Scene`` holds everything a caption may mention; ``seed`` decides all that it does not (place, size, phase).
+A ``Scene`` holds everything a caption may mention; ``seed`` decides all that it does not (place, size,
+phase).
 """
 
 import csv
@@ -10,18 +12,51 @@ from importlib import resources
 
 STYLES = ("fluent-3d", "fluent-flat", "noto", "twemoji")
 MOTIONS = (
-    "left", "right", "up", "down", "rotate_cw", "rotate_ccw", "grow", "shrink", "bounce", "swing",
-    "appear", "vanish", "still",
-)  # fmt: skip
+    "left",
+    "right",
+    "up",
+    "down",
+    "rotate_cw",
+    "rotate_ccw",
+    "grow",
+    "shrink",
+    "bounce",
+    "swing",
+    "appear",
+    "vanish",
+    "still",
+)
 COLOURS = {  # plain backgrounds and tints: name -> RGB
-    "white": (255, 255, 255), "black": (20, 20, 20), "grey": (128, 128, 128), "red": (214, 48, 49),
-    "orange": (240, 140, 30), "yellow": (250, 215, 60), "green": (60, 170, 75), "cyan": (120, 205, 245),
-    "blue": (45, 85, 210), "purple": (130, 65, 180), "pink": (250, 150, 190), "brown": (125, 80, 45),
-}  # fmt: skip
+    "white": (255, 255, 255),
+    "black": (20, 20, 20),
+    "grey": (128, 128, 128),
+    "red": (214, 48, 49),
+    "orange": (240, 140, 30),
+    "yellow": (250, 215, 60),
+    "green": (60, 170, 75),
+    "cyan": (120, 205, 245),
+    "blue": (45, 85, 210),
+    "purple": (130, 65, 180),
+    "pink": (250, 150, 190),
+    "brown": (125, 80, 45),
+}
 PLACES = ("grass", "sand", "snow", "sky", "night", "sea")
 BACKGROUNDS = (*COLOURS, *PLACES)
 GROUND_PLACES = ("grass", "sand", "snow")
-TINTS = ("white", "black", "grey", "red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown")
+TINTS = (
+    "white",
+    "black",
+    "grey",
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "cyan",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+)
 SPEEDS = ("slow", "fast")
 IN_PLACE = "in_place"  # motion of an animated sprite that does not travel
 
@@ -31,8 +66,9 @@ class Scene:
     """One clip of the compositional world.
 
     noun: emoji code, a key of ``nouns()``; style: of STYLES, or "animated" for a really animated sprite;
-    motion: of MOTIONS, or IN_PLACE (animated sprites only); background: of BACKGROUNDS; tint: of TINTS or None for
-    natural colours; count: 1-3 copies; speed: of SPEEDS or None, only with left, right, up, down and rotations.
+    motion: of MOTIONS, or IN_PLACE (animated sprites only); background: of BACKGROUNDS; tint: of TINTS or
+    None for natural colours; count: 1-3 copies; speed: of SPEEDS or None, only with left, right, up, down and
+    rotations.
     """
 
     noun: str
@@ -54,8 +90,9 @@ class Noun:
     habitat: ground, air, water or any, which picks the places it may stand in;
     faces: side that the drawing looks to (left, right, none); a mirrored sprite looks the other way, and
     a drawing that bears text or has no side is never mirrored (none); tintable: other colours look right;
-    animated: an animated clip exists; in_place_verb: Russian verb phrase, 3rd person singular, for the animation
-    playing on the spot ("скачет", "машет крыльями"), empty if not animated; synonyms: other nominatives.
+    animated: an animated clip exists; in_place_verb: Russian verb phrase, 3rd person singular, for the
+    animation playing on the spot ("скачет", "машет крыльями"), empty if not animated; synonyms: other
+    nominatives.
     """
 
     code: str

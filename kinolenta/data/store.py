@@ -33,7 +33,9 @@ class StoreConfig(Config):
     def __post_init__(self) -> None:
         require(self.num_clips > 0, ConfigError, "num_clips must be positive; got {}.", self.num_clips)
         require(self.size in (64, 128), ConfigError, "size must be 64 or 128; got {}.", self.size)
-        require(0 <= self.film_share <= 1, ConfigError, "film_share must be in [0, 1]; got {}.", self.film_share)
+        require(
+            0 <= self.film_share <= 1, ConfigError, "film_share must be in [0, 1]; got {}.", self.film_share
+        )
 
 
 def render_store(config: StoreConfig, cache: Path, out: Path, *, workers: int = 2) -> Path:
@@ -45,7 +47,9 @@ def render_store(config: StoreConfig, cache: Path, out: Path, *, workers: int = 
         clips = np.memmap(partial, dtype=np.uint8, mode="w+", shape=shape)
         with get_context("fork").Pool(workers, _open, (config, cache)) as pool:
             drawn = pool.imap(_draw, range(config.num_clips), chunksize=16)
-            for index, frames in enumerate(tqdm(drawn, total=config.num_clips, desc="rendering", file=sys.stderr)):
+            for index, frames in enumerate(
+                tqdm(drawn, total=config.num_clips, desc="rendering", file=sys.stderr)
+            ):
                 clips[index] = frames
         clips.flush()
         (out / INDEX_FILE).write_text(json.dumps(config.to_dict() | {"fps": FPS}, indent=1))

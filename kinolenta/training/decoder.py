@@ -1,7 +1,7 @@
 """Training of the video VQGAN: single frames first, then short clips, then whole ones.
 
-The order matters more than any other setting: whole clips from the start show the network so few different pictures
-a step that it starves (docs/training.md has the figures).
+The order matters more than any other setting: whole clips from the start show the network so few different
+pictures a step that it starves (docs/training.md has the figures).
 """
 
 import math
@@ -32,13 +32,18 @@ class Stage(Config):
     steps: int
 
     def __post_init__(self) -> None:
-        require(min(self.num_frames, self.batch, self.steps) > 0, ConfigError,
-                "a stage's num_frames, batch and steps must be positive; got {}.", self.to_dict())  # fmt: skip
+        require(
+            min(self.num_frames, self.batch, self.steps) > 0,
+            ConfigError,
+            "a stage's num_frames, batch and steps must be positive; got {}.",
+            self.to_dict(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderTrainConfig(Config):
-    """Loss = L1 + gradient_weight * L1 of differences of neighbours + perceptual_weight * features + GAN, if any.
+    """Loss = L1 + gradient_weight * L1 of differences of neighbours + perceptual_weight * features + GAN, if
+    any.
 
     clips and dev_clips: folders made by ``kinolenta data render``. perceptual_frames: frames a step that the
     perceptual term looks at. adversarial_start: step at which the discriminator joins (0 weight: never).
@@ -62,8 +67,12 @@ class DecoderTrainConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.dtype in ("float32", "bfloat16"), ConfigError,
-                "dtype must be float32 or bfloat16; got {!r}.", self.dtype)  # fmt: skip
+        require(
+            self.dtype in ("float32", "bfloat16"),
+            ConfigError,
+            "dtype must be float32 or bfloat16; got {!r}.",
+            self.dtype,
+        )
         require(len(self.stages) > 0, ConfigError, "stages must name at least one stage of training.")
 
     @property
@@ -87,7 +96,12 @@ def train(config: DecoderTrainConfig, cache: Path, out: Path, *, resume: bool = 
     perceptual = _perceptual(config, cache)
     adversary = AdversarialLoss(config.adversarial_weight) if config.adversarial_weight else None
     trainer = Trainer(
-        model, config.optim, total_steps=config.total_steps, out=out, run=config.to_dict(), companion=adversary
+        model,
+        config.optim,
+        total_steps=config.total_steps,
+        out=out,
+        run=config.to_dict(),
+        companion=adversary,
     )
     if resume:
         trainer.resume()
@@ -119,7 +133,9 @@ def train(config: DecoderTrainConfig, cache: Path, out: Path, *, resume: bool = 
 
 @torch.inference_mode()
 def evaluate(model: VideoVQGAN, clips: np.ndarray, batch: int = 8) -> dict[str, float]:
-    """dev_psnr: mean over clips of each clip's PSNR in dB on 8-bit frames; dev_codes_used: share of the codebook."""
+    """dev_psnr: mean over clips of each clip's PSNR in dB on 8-bit frames; dev_codes_used: share of the
+    codebook.
+    """
     psnr, used = [], torch.zeros(model.config.codebook_size, dtype=torch.bool)
     for start in range(0, len(clips), batch):
         original = np.array(clips[start : start + batch])  # a memory-mapped store is read only
@@ -158,7 +174,9 @@ def _batch(clips: np.ndarray, config: DecoderTrainConfig, step: int) -> np.ndarr
     return batch
 
 
-def _pixel_loss(output: Tensor, target: Tensor, config: DecoderTrainConfig) -> tuple[Tensor, dict[str, float]]:
+def _pixel_loss(
+    output: Tensor, target: Tensor, config: DecoderTrainConfig
+) -> tuple[Tensor, dict[str, float]]:
     error = output - target
     pixel = error.abs().mean()
     square = error.square().mean()

@@ -1,7 +1,7 @@
 """A small image discriminator for sharper frames, joined late in training or not at all.
 
-Patch discriminator and hinge loss as in VQGAN (Esser et al. 2021, arXiv:2012.09841), on random single frames: at
-small compute an image discriminator is the stable choice.
+Patch discriminator and hinge loss as in VQGAN (Esser et al. 2021, arXiv:2012.09841), on random single frames:
+at small compute an image discriminator is the stable choice.
 """
 
 import torch
@@ -17,20 +17,29 @@ class PatchDiscriminator(nn.Sequential):
 
     def __init__(self, channels: int = 48) -> None:
         super().__init__(
-            nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 2 * channels, 4, 2, 1), nn.GroupNorm(1, 2 * channels), nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * channels, 4 * channels, 4, 2, 1), nn.GroupNorm(1, 4 * channels), nn.LeakyReLU(0.2),
+            nn.Conv2d(3, channels, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, 2 * channels, 4, 2, 1),
+            nn.GroupNorm(1, 2 * channels),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * channels, 4 * channels, 4, 2, 1),
+            nn.GroupNorm(1, 4 * channels),
+            nn.LeakyReLU(0.2),
             nn.Conv2d(4 * channels, 1, 3, 1, 1),
-        )  # fmt: skip
+        )
 
 
 class AdversarialLoss:
-    """Trains its discriminator on the frames it is shown and returns the generator's term, weight included."""
+    """Trains its discriminator on the frames it is shown and returns the generator's term, weight
+    included.
+    """
 
     def __init__(self, weight: float, learning_rate: float = 2e-4) -> None:
         self.weight = weight
         self.discriminator = PatchDiscriminator()
-        self.optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9))
+        self.optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9)
+        )
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """output, target [b, 3, T, H, W]."""

@@ -1,7 +1,7 @@
 """What every training run shares: optimizers, schedule, averaged weights, log, checkpoints, exact resume.
 
-A run is a function of its config: batch number s depends on (seed, s) alone, so a run that was killed and resumed
-ends with the same weights as one that was not.
+A run is a function of its config: batch number s depends on (seed, s) alone, so a run that was killed and
+resumed ends with the same weights as one that was not.
 """
 
 import json
@@ -30,8 +30,8 @@ LOG_FILE = "log.jsonl"
 class OptimConfig(Config):
     """AdamW, and Muon (Jordan et al. 2024) for the matrices of modules whose names start with muon_prefix.
 
-    The rate rises over warmup_steps, then falls along a cosine to final_fraction of learning_rate. ema_decay is that
-    of the averaged weights, which are the ones that ship.
+    The rate rises over warmup_steps, then falls along a cosine to final_fraction of learning_rate. ema_decay
+    is that of the averaged weights, which are the ones that ship.
     """
 
     learning_rate: float = 1e-3
@@ -46,9 +46,13 @@ class OptimConfig(Config):
     save_every: int = 250
 
     def __post_init__(self) -> None:
-        require(0 < self.learning_rate < 1 and 0 < self.muon_learning_rate < 1, ConfigError,
-                "learning rates must lie between 0 and 1; got {} and {}.",
-                self.learning_rate, self.muon_learning_rate)  # fmt: skip
+        require(
+            0 < self.learning_rate < 1 and 0 < self.muon_learning_rate < 1,
+            ConfigError,
+            "learning rates must lie between 0 and 1; got {} and {}.",
+            self.learning_rate,
+            self.muon_learning_rate,
+        )
         require(0 <= self.ema_decay < 1, ConfigError, "ema_decay must be in [0, 1); got {}.", self.ema_decay)
         require(self.save_every > 0, ConfigError, "save_every must be positive; got {}.", self.save_every)
 
@@ -87,13 +91,17 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
-        """Continue from the folder's last checkpoint, if it has one. Raises CheckpointError for another run's."""
+        """Continue from the folder's last checkpoint, if it has one. Raises CheckpointError for another
+        run's.
+        """
         path = self.out / STATE_FILE
         if not path.exists():
             return False
         tensors, values = load_trainer_state(path)
         if values["run"] != json.loads(json.dumps(self.run)):
-            raise CheckpointError(f"{path} belongs to a run with another configuration. Use another output folder.")
+            raise CheckpointError(
+                f"{path} belongs to a run with another configuration. Use another output folder."
+            )
         self.step_number, self.seconds = int(values["step"]), float(values["seconds"])
         self.model.load_state_dict(strip_prefix("model.", tensors))
         self.average = strip_prefix("average.", tensors)
@@ -117,8 +125,14 @@ class Trainer:
 
     def steps(self, name: str) -> Iterable[int]:
         """The numbers of the steps still to be made, with a progress bar on stderr."""
-        bar = tqdm(range(self.step_number, self.total_steps), initial=self.step_number, total=self.total_steps,
-                   desc=name, file=sys.stderr, mininterval=5)  # fmt: skip
+        bar = tqdm(
+            range(self.step_number, self.total_steps),
+            initial=self.step_number,
+            total=self.total_steps,
+            desc=name,
+            file=sys.stderr,
+            mininterval=5,
+        )
         yield from bar
 
     def step(self, loss_of: Callable[[], tuple[Tensor, dict[str, float]]], *, log_every: int = 10) -> None:
@@ -127,7 +141,9 @@ class Trainer:
         rate = self._rate()
         loss, figures = loss_of()
         if not math.isfinite(loss.item()):
-            raise GenerationError(f"Training loss is {loss.item()} at step {self.step_number}. Lower the learning rate.")
+            raise GenerationError(
+                f"Training loss is {loss.item()} at step {self.step_number}. Lower the learning rate."
+            )
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         for optimizer in self.optimizers:
@@ -172,7 +188,9 @@ class Trainer:
         """Drop log lines later than the checkpoint, so that a resumed log has no step twice."""
         path = self.out / LOG_FILE
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step_number]
+            lines = [
+                line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step_number
+            ]
             path.write_text("".join(line + "\n" for line in lines))
 
 

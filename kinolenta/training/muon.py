@@ -1,8 +1,8 @@
 """Muon: momentum whose update is made orthogonal, for the matrices of hidden layers.
 
-After Jordan et al. 2024 (Muon) with the step sizes of Liu et al. 2025 (arXiv:2502.16982). PyTorch's own Muon does the
-orthogonalisation in bfloat16, which processors without bfloat16 units run many times slower than float32; this one
-stays in the type of the weights, and takes matrices of one shape in one batched product.
+After Jordan et al. 2024 (Muon) with the step sizes of Liu et al. 2025 (arXiv:2502.16982). PyTorch's own Muon
+does the orthogonalisation in bfloat16, which processors without bfloat16 units run many times slower than
+float32; this one stays in the type of the weights, and takes matrices of one shape in one batched product.
 """
 
 from collections import defaultdict
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-# Quintic Newton-Schulz coefficients of Jordan et al.: they push singular values into about [0.7, 1.2] in five rounds.
+# Quintic Newton-Schulz coefficients of Jordan et al.: they push singular values into about [0.7, 1.2] in five
+# rounds.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 
@@ -38,7 +39,8 @@ class Muon(Optimizer):
                 momenta = [self._momentum(parameter) for parameter in parameters]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
-                # AdamW's updates have a root mean square of about 0.2; an orthogonal matrix has 1 / sqrt(max side).
+                # AdamW's updates have a root mean square of about 0.2; an orthogonal matrix has 1 / sqrt(max
+                # side).
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(parameters, list(orthogonalise(torch.stack(updates))), alpha=-rate)

@@ -1,7 +1,8 @@
 """Perceptual distance on MobileNetV2 features, for frames as small as 64 px.
 
-Distances between the features of a trained classifier follow what people see better than pixels do (Zhang et al.
-2018, arXiv:1801.03924). The network is Sandler et al. 2018 (arXiv:1801.04381) with torchvision's ImageNet weights.
+Distances between the features of a trained classifier follow what people see better than pixels do (Zhang et
+al. 2018, arXiv:1801.03924). The network is Sandler et al. 2018 (arXiv:1801.04381) with torchvision's ImageNet
+weights.
 """
 
 from pathlib import Path
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 
 from kinolenta.errors import CheckpointError
 
-# (expansion, channels, repeats, stride) of the inverted residuals; the taps are the ends of the first four stages.
+# (expansion, channels, repeats, stride) of the inverted residuals; the taps are the ends of the first four
+# stages.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
 TAPS = (1, 3, 6, 10)
 
 
 class _ConvNorm(nn.Sequential):
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__(
             nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(channels_out),
@@ -33,8 +37,11 @@ class _InvertedResidual(nn.Module):
         super().__init__()
         hidden = channels_in * expansion
         layers: list[nn.Module] = [] if expansion == 1 else [_ConvNorm(channels_in, hidden, 1)]
-        layers += [_ConvNorm(hidden, hidden, 3, stride, groups=hidden), nn.Conv2d(hidden, channels_out, 1, bias=False),
-                   nn.BatchNorm2d(channels_out)]  # fmt: skip
+        layers += [
+            _ConvNorm(hidden, hidden, 3, stride, groups=hidden),
+            nn.Conv2d(hidden, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        ]
         self.conv = nn.Sequential(*layers)
         self.residual = stride == 1 and channels_in == channels_out
 
@@ -61,7 +68,9 @@ class PerceptualDistance(nn.Module):
         state = load_file(weights)
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
-            raise CheckpointError(f"{weights} is not torchvision's MobileNetV2: it has no tensor {missing[0]!r}.")
+            raise CheckpointError(
+                f"{weights} is not torchvision's MobileNetV2: it has no tensor {missing[0]!r}."
+            )
         self.load_state_dict({name: state[name] for name in self.state_dict()})
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)

@@ -1,7 +1,7 @@
 """Training of the GPT on codes and captions.
 
-Each row is a clip with its caption on the left. A dropped caption (classifier-free guidance needs rows without one)
-moves to the right of the clip, so that the same rows teach the model to describe what it sees.
+Each row is a clip with its caption on the left. A dropped caption (classifier-free guidance needs rows
+without one) moves to the right of the clip, so that the same rows teach the model to describe what it sees.
 """
 
 import random
@@ -24,7 +24,8 @@ from kinolenta.transformer.loss import strip_loss
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerTrainConfig(Config):
-    """codes and dev_codes: folders made by ``kinolenta data encode``; tokenizer: a folder, or None for the shipped.
+    """codes and dev_codes: folders made by ``kinolenta data encode``; tokenizer: a folder, or None for the
+    shipped.
 
     caption_dropout: share of rows whose caption stands on the right instead of the left.
     text_weight: weight of the right texts' loss.
@@ -45,12 +46,25 @@ class TransformerTrainConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.batch > 0 and self.steps > 0, ConfigError,
-                "batch and steps must be positive; got {} and {}.", self.batch, self.steps)  # fmt: skip
-        require(0 <= self.caption_dropout < 1, ConfigError,
-                "caption_dropout must be in [0, 1); got {}.", self.caption_dropout)  # fmt: skip
-        require(self.dtype in ("float32", "bfloat16"), ConfigError,
-                "dtype must be float32 or bfloat16; got {!r}.", self.dtype)  # fmt: skip
+        require(
+            self.batch > 0 and self.steps > 0,
+            ConfigError,
+            "batch and steps must be positive; got {} and {}.",
+            self.batch,
+            self.steps,
+        )
+        require(
+            0 <= self.caption_dropout < 1,
+            ConfigError,
+            "caption_dropout must be in [0, 1); got {}.",
+            self.caption_dropout,
+        )
+        require(
+            self.dtype in ("float32", "bfloat16"),
+            ConfigError,
+            "dtype must be float32 or bfloat16; got {!r}.",
+            self.dtype,
+        )
 
 
 def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) -> Path:
@@ -85,10 +99,21 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
 def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
     """Raises ConfigError that shows both sides if model and tokenizer differ in vocabulary or special ids."""
     ours = (config.text_vocab_size, config.bos_id, config.eot_id, config.eov_id, config.eos_id, config.pad_id)
-    theirs = (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eot_id, tokenizer.eov_id, tokenizer.eos_id,
-              tokenizer.pad_id)  # fmt: skip
-    require(ours == theirs, ConfigError, "The transformer's vocabulary size and special ids are {}, the tokenizer's "
-            "{}; they must be equal.", ours, theirs)  # fmt: skip
+    theirs = (
+        tokenizer.vocab_size,
+        tokenizer.bos_id,
+        tokenizer.eot_id,
+        tokenizer.eov_id,
+        tokenizer.eos_id,
+        tokenizer.pad_id,
+    )
+    require(
+        ours == theirs,
+        ConfigError,
+        "The transformer's vocabulary size and special ids are {}, the tokenizer's {}; they must be equal.",
+        ours,
+        theirs,
+    )
 
 
 @torch.inference_mode()

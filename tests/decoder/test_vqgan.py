@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.decoder.haar import HaarPatch, haar_matrix
 from kinolenta.errors import ConfigError, ShapeError
-from torch import Tensor
 
 SMALL = VQGANConfig(channels=(16, 24), encoder_blocks=(1, 1), decoder_blocks=(1, 1), size=32)
 
@@ -107,7 +108,9 @@ def test_overfits_one_clip() -> None:
         ((1, 4, 5, 32, 32), r"\[batch, 3, T, H, W\]"),
     ],
 )
-def test_wrong_sizes_are_refused_by_the_size_wanted(vqgan: VideoVQGAN, shape: tuple[int, ...], message: str) -> None:
+def test_wrong_sizes_are_refused_by_the_size_wanted(
+    vqgan: VideoVQGAN, shape: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(ShapeError, match=message):
         vqgan.encode(torch.zeros(shape))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from kinolenta.checkpoint import demo_folder
 from kinolenta.cli import main
 from kinolenta.pipeline import VideoPipeline
@@ -60,12 +61,16 @@ def test_alone_equals_in_a_list_on_the_shipped_model(pipe: VideoPipeline) -> Non
     assert np.array_equal(pipe(PROMPT, seed=3).codes, together[0].codes)
 
 
-def test_a_first_frame_is_continued(pipe: VideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_frame_is_continued(
+    pipe: VideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture = tmp_path / "first.png"
     start = pipe("красный мяч стоит на синем фоне", num_frames=1)
     start.save(picture)
     film = tmp_path / "next.webm"
-    assert run(monkeypatch, "generate", "мяч катится вправо на синем фоне", "--image", picture, "-o", film) == 0
+    assert (
+        run(monkeypatch, "generate", "мяч катится вправо на синем фоне", "--image", picture, "-o", film) == 0
+    )
     clip = pipe("мяч катится вправо на синем фоне", image=picture)
     assert np.array_equal(clip.frames[:1], pipe.reconstruct(start.frames))
     assert film.stat().st_size > 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from kinolenta.checkpoint import ModelIndex, save_index, save_weights
 from kinolenta.clip import Clip
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
@@ -13,11 +14,21 @@ from kinolenta.pipeline import MAX_BATCH, VideoPipeline
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig
 
-VQGAN = VQGANConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), fsq_levels=(4, 4, 4), size=32)
+VQGAN = VQGANConfig(
+    channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), fsq_levels=(4, 4, 4), size=32
+)
 TRANSFORMER = GPTConfig(
-    n_layer=2, n_head=2, n_kv_head=2, d_model=32, d_ff=32, text_dim=8, codebook_size=64, code_levels=(4, 4, 4),
-    grid=(3, 4, 4), text_len=16,
-)  # fmt: skip
+    n_layer=2,
+    n_head=2,
+    n_kv_head=2,
+    d_model=32,
+    d_ff=32,
+    text_dim=8,
+    codebook_size=64,
+    code_levels=(4, 4, 4),
+    grid=(3, 4, 4),
+    text_len=16,
+)
 PROMPT = "рыжая кошка бежит вправо по траве"
 
 

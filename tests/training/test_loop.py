@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
 from kinolenta.config import with_overrides
 from kinolenta.data.store import CLIPS_FILE, INDEX_FILE, StoreConfig
 from kinolenta.errors import CheckpointError, ConfigError, DataError, GenerationError
@@ -14,8 +17,6 @@ from kinolenta.training.decoder import DecoderTrainConfig, clip_psnr, to_float, 
 from kinolenta.training.discriminator import AdversarialLoss
 from kinolenta.training.loop import LOG_FILE, OptimConfig, Trainer
 from kinolenta.training.muon import Muon, orthogonalise
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 
 def small_store(folder: Path, num_clips: int = 4) -> Path:
@@ -70,7 +71,9 @@ def test_resume_refuses_another_configuration(tmp_path: Path) -> None:
     small_store(tmp_path / "clips")
     decoder_training.train(small_config(tmp_path), tmp_path, tmp_path / "run")
     with pytest.raises(CheckpointError, match="another configuration"):
-        decoder_training.train(small_config(tmp_path, gradient_weight=0.1), tmp_path, tmp_path / "run", resume=True)
+        decoder_training.train(
+            small_config(tmp_path, gradient_weight=0.1), tmp_path, tmp_path / "run", resume=True
+        )
 
 
 def test_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
@@ -153,7 +156,9 @@ def test_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
 
 
 def test_config_overrides_reach_nested_options(tmp_path: Path) -> None:
-    values = with_overrides(small_config(tmp_path).to_dict(), ["optim.learning_rate=3e-4", "model.fsq_levels=[8,8]"])
+    values = with_overrides(
+        small_config(tmp_path).to_dict(), ["optim.learning_rate=3e-4", "model.fsq_levels=[8,8]"]
+    )
     config = DecoderTrainConfig.from_dict(values)
     assert config.optim.learning_rate == 3e-4 and config.model.codebook_size == 64
     with pytest.raises(ConfigError, match="learning_rat"):

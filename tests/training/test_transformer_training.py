@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from kinolenta.data.codes import CAPTIONS_FILE, CODES_FILE, open_shard
 from kinolenta.errors import ConfigError, DataError
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.loop import LOG_FILE
 from kinolenta.training.transformer import TransformerTrainConfig, _Rows, check_tokenizer, train
 from kinolenta.transformer import GPTConfig
-from safetensors.torch import load_file, save_file
 
-CAPTIONS = [["кошка бежит влево", "влево бежит кошка"], ["собака прыгает"], ["мяч растет"], ["шар летит вверх"]]
+CAPTIONS = [
+    ["кошка бежит влево", "влево бежит кошка"],
+    ["собака прыгает"],
+    ["мяч растет"],
+    ["шар летит вверх"],
+]
 
 
 def small_shard(folder: Path) -> Path:
@@ -40,7 +46,8 @@ def test_training_lowers_the_loss_and_writes_the_model(tmp_path: Path) -> None:
     small_shard(tmp_path / "codes")
     config = small_config(tmp_path, steps=60, eval_every=60, caption_dropout=0.0)
     config = TransformerTrainConfig.from_dict(
-        config.to_dict() | {"optim": config.optim.to_dict() | {"learning_rate": 0.02, "muon_learning_rate": 0.02}}
+        config.to_dict()
+        | {"optim": config.optim.to_dict() | {"learning_rate": 0.02, "muon_learning_rate": 0.02}}
     )
     folder = train(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
