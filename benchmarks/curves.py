@@ -1,7 +1,6 @@
 """Draw the curves of a training log as an SVG picture.
 
-    python benchmarks/curves.py runs/gpt/log.jsonl code_nats dev_nats -o docs/images/gpt_curve.svg --label
-    "nats per code"
+    python benchmarks/curves.py runs/gpt/log.jsonl code_nats dev_nats -o curve.svg --label "nats per code"
 
 Every named figure becomes one line over the steps; training figures are smoothed over ten logged steps.
 """

@@ -43,7 +43,7 @@ class Config:
         return cls.from_dict(read_json(path))
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
 
 
 def read_json(path: str | Path) -> Any:

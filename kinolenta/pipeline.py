@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 MAX_BATCH = 16  # prompts drawn side by side; a longer list is cut, with no change to any clip
 Progress = Callable[[int, int], None]  # called with (codes drawn, codes in all)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of a call; ``VideoPipeline.__call__`` says what each of them means."""
+
+    image: Any
+    seed: int | Sequence[int]
+    num_frames: int | None
+    guidance_scale: float | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    resize_policy: "Policy"
+    truncate: bool
+    progress: Progress | None
 
 
 class VideoPipeline:
@@ -79,10 +94,10 @@ class VideoPipeline:
         return self.decoder.config.time_stride
 
     @overload
-    def __call__(self, prompt: str, **options: Any) -> Clip: ...
+    def __call__(self, prompt: str, **options: Unpack[Options]) -> Clip: ...
 
     @overload
-    def __call__(self, prompt: Sequence[str], **options: Any) -> list[Clip]: ...
+    def __call__(self, prompt: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Clip]: ...
 
     def __call__(
         self,

@@ -210,7 +210,8 @@ class AveragedWeights:
 
 
 def _optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         orthogonal = bool(config.muon_prefix) and name.startswith(config.muon_prefix) and parameter.ndim == 2
         (matrices if orthogonal else others).append(parameter)
