@@ -125,7 +125,7 @@ class VideoPipeline:
         ``model_index.json``. truncate: cut a sentence that is too long instead of refusing it. Raises
         PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [check_prompt(prompt)]
         require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
         seeds = self._seeds(seed, len(prompts))
         text_ids = [self._encode(one, truncate) for one in prompts]
@@ -203,6 +203,8 @@ class VideoPipeline:
     def _latent_frames(self, num_frames: int | None) -> int:
         if num_frames is None:
             return self.transformer.config.grid[0]
+        whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
+        require(whole, ShapeError, "num_frames must be a whole number; got {!r}.", num_frames)
         wanted = self.decoder.config.num_latent_frames(num_frames)
         require(
             wanted <= self.transformer.config.grid[0],
@@ -213,14 +215,14 @@ class VideoPipeline:
         )
         return wanted
 
-    def _seeds(self, seed: int | Sequence[int], count: int) -> list[int]:
-        seeds = [seed] * count if isinstance(seed, int) else list(seed)
+    def _seeds(self, seed: Any, count: int) -> list[int]:
+        seeds = list(seed) if isinstance(seed, (list, tuple)) else [seed] * count
         require(
             len(seeds) == count,
             ConfigError,
-            "{} prompts but {} seeds; pass one seed, or one each.",
-            count,
+            "The number of seeds is {}, that of prompts {}; pass one seed, or one each.",
             len(seeds),
+            count,
         )
         return seeds
 

@@ -28,6 +28,9 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(help="Draw among the likeliest codes of this total only.")
     ] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut a prompt that is too long instead of refusing it.")
+    ] = False,
     model: Annotated[Path | None, typer.Option(help="Model folder; without it, the shipped demo.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print facts about the clip as JSON.")] = False,
@@ -36,7 +39,7 @@ def generate(
     from kinolenta.prompt import check_prompt
 
     # Everything that can be refused is refused before the seconds that loading takes.
-    prompt = check_prompt(_from_stdin() if prompt == "-" else prompt)
+    prompt = check_prompt(_from_stdin() if prompt == "-" else _decoded(prompt))
     from kinolenta.media import check_output, read_image
 
     check_output(output, overwrite=overwrite)
@@ -56,6 +59,7 @@ def generate(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            truncate=truncate,
             progress=progress,
         )
     done_s = time.perf_counter()
@@ -74,6 +78,17 @@ def generate(
         "generate_s": round(done_s - loaded_s, 3),
     }
     print_result(path, facts, as_json=as_json)
+
+
+def _decoded(argument: str) -> str:
+    """The argument as it was typed; bytes that are not UTF-8 reach Python as lone surrogates."""
+    from kinolenta.errors import PromptError
+
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError("The prompt is not UTF-8 text.") from error
+    return argument
 
 
 def _from_stdin() -> str:

@@ -28,7 +28,8 @@ LOG_FILE = "log.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Config):
-    """AdamW, and Muon (Jordan et al. 2024) for the matrices of modules whose names start with muon_prefix.
+    """AdamW, and Muon (Jordan et al. 2024) for the matrices and convolution kernels of modules whose names
+    start with one of muon_prefixes.
 
     The rate rises over warmup_steps, then falls along a cosine to final_fraction of learning_rate. ema_decay
     is that of the averaged weights, which are the ones that ship.
@@ -36,7 +37,7 @@ class OptimConfig(Config):
 
     learning_rate: float = 1e-3
     muon_learning_rate: float = 1e-3
-    muon_prefix: str = ""
+    muon_prefixes: tuple[str, ...] = ()
     warmup_steps: int = 100
     final_fraction: float = 0.05
     weight_decay: float = 0.01
@@ -213,7 +214,8 @@ def _optimizers(model: nn.Module, config: OptimConfig) -> list[torch.optim.Optim
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        orthogonal = bool(config.muon_prefix) and name.startswith(config.muon_prefix) and parameter.ndim == 2
+        hidden = name.startswith(config.muon_prefixes) if config.muon_prefixes else False
+        orthogonal = hidden and parameter.ndim >= 2
         (matrices if orthogonal else others).append(parameter)
     decayed = [parameter for parameter in others if parameter.ndim >= 2]
     plain = [parameter for parameter in others if parameter.ndim < 2]

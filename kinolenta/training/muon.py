@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal, for the matrices of hidden layers.
+"""Muon: momentum whose update is made orthogonal, for the matrices and convolutions of hidden layers.
 
 After Jordan et al. 2024 (Muon) with the step sizes of Liu et al. 2025 (arXiv:2502.16982). PyTorch's own Muon
 does the orthogonalisation in bfloat16, which processors without bfloat16 units run many times slower than
@@ -19,7 +19,10 @@ ROUNDS = 5
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalised; lr is comparable to AdamW's. All parameters must be matrices."""
+    """Nesterov momentum, orthogonalised; lr is comparable to AdamW's.
+
+    Every parameter is a matrix [out, in], or the kernel of a convolution, taken as one: [out, in * places].
+    """
 
     def __init__(
         self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
@@ -33,17 +36,19 @@ class Muon(Optimizer):
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape[parameter.shape].append(parameter)
+                    by_shape[parameter.flatten(1).shape].append(parameter)
             for shape, parameters in by_shape.items():
                 gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 momenta = [self._momentum(parameter) for parameter in parameters]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+                steps = orthogonalise(torch.stack([update.flatten(1) for update in updates]))
                 # AdamW's updates have a root mean square of about 0.2; an orthogonal matrix has 1 / sqrt(max
                 # side).
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(parameters, list(orthogonalise(torch.stack(updates))), alpha=-rate)
+                shaped = [step.view_as(parameter) for step, parameter in zip(steps, parameters, strict=True)]
+                torch._foreach_add_(parameters, shaped, alpha=-rate)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

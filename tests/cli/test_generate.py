@@ -22,12 +22,24 @@ def test_clip_is_written_and_its_path_printed(tmp_path, run, pipeline) -> None:
 def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
     image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
     options = ["--image", image, "--seed", 3, "--guidance-scale", 2.5, "--temperature", 0.9, "--top-k", 50]
-    result = run("generate", "кот", "-o", tmp_path / "a.gif", *options, "--top-p", 0.95, "--model", tmp_path)
+    result = run(
+        "generate",
+        "кот",
+        "-o",
+        tmp_path / "a.gif",
+        *options,
+        "--top-p",
+        0.95,
+        "--model",
+        tmp_path,
+        "--truncate",
+    )
     assert result.code == 0
     load, call = pipeline.calls
     assert load == {"model": tmp_path} and (call.pop("image") == 90).all()
     assert call == {
-        "prompt": "кот", "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95
+        "prompt": "кот", "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95,
+        "truncate": True,
     }  # fmt: skip
 
 

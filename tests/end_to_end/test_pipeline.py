@@ -122,7 +122,10 @@ def test_options_change_the_draw(pipe: VideoPipeline) -> None:
         ({"num_frames": 13}, ShapeError, "at most 9"),
         ({"num_frames": 0}, ShapeError, "Use 1 or 5 frames"),
         ({"seed": -1}, ConfigError, "seed"),
-        ({"seed": [1, 2]}, ConfigError, "2 seeds"),
+        ({"seed": [1, 2]}, ConfigError, "number of seeds is 2"),
+        ({"seed": 1.5}, ConfigError, "seed"),
+        ({"num_frames": "5"}, ShapeError, "whole number"),
+        ({"num_frames": 5.0}, ShapeError, "whole number"),
         ({"temperature": -1.0}, ConfigError, "temperature"),
         ({"top_p": 2.0}, ConfigError, "top_p"),
         ({"guidance_scale": -3.0}, ConfigError, "guidance_scale"),
@@ -136,6 +139,12 @@ def test_bad_input_is_refused_in_one_sentence(
     with pytest.raises(error, match=message) as caught:
         pipe(prompt if isinstance(prompt, str) else [prompt], **options)  # type: ignore[list-item]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prompt", [None, 5, b"x", {}, {"кот"}])
+def test_a_prompt_of_another_type_is_refused(pipe: VideoPipeline, prompt: object) -> None:
+    with pytest.raises(PromptError, match=f"got {type(prompt).__name__}"):
+        pipe(prompt)  # type: ignore[call-overload]
 
 
 def test_a_long_prompt_is_cut_on_request(pipe: VideoPipeline) -> None:

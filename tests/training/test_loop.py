@@ -127,6 +127,18 @@ def test_muon_lowers_a_quadratic() -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
+def test_muon_takes_a_convolution_as_one_matrix() -> None:
+    torch.manual_seed(0)
+    kernel = nn.Parameter(torch.randn(8, 4, 1, 3, 3))
+    before, optimizer = kernel.detach().clone(), Muon([kernel], lr=0.1)
+    kernel.square().sum().backward()
+    optimizer.step()
+    moved = (kernel.detach() - before).flatten(1)
+    singular = torch.linalg.svdvals(moved) / (0.1 * 0.2 * 36**0.5)
+    assert kernel.shape == before.shape and singular.min() > 0.3 and singular.max() < 1.3
+    assert (moved * before.flatten(1)).sum() < 0  # downhill
+
+
 def test_discriminator_term_pushes_towards_real(tmp_path: Path) -> None:
     torch.manual_seed(0)
     adversary = AdversarialLoss(1.0, learning_rate=1e-3)

@@ -37,7 +37,7 @@ def small_config(tmp_path: Path, **changes: object) -> TransformerTrainConfig:
         "codes": shard, "dev_codes": shard, "batch": 4, "steps": 6, "eval_every": 6, "eval_clips": 4,
         "model": {"n_layer": 1, "n_head": 1, "n_kv_head": 1, "d_model": 32, "d_ff": 32, "text_dim": 8,
                   "codebook_size": 16, "code_levels": [4, 4], "grid": [2, 2, 2], "text_len": 16},
-        "optim": {"warmup_steps": 2, "save_every": 2, "muon_prefix": "blocks."},
+        "optim": {"warmup_steps": 2, "save_every": 2, "muon_prefixes": ["blocks."]},
     }  # fmt: skip
     return TransformerTrainConfig.from_dict(values | changes)
 
