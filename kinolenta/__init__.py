@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from kinolenta.clip import Clip
     from kinolenta.errors import KinolentaError
     from kinolenta.pipeline import VideoPipeline
+    from kinolenta.register import register_attention
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "KinolentaError", "VideoPipeline", "__version__"]
+__all__ = ["Clip", "KinolentaError", "VideoPipeline", "__version__", "register_attention"]
 
 _exports = {
     "Clip": "kinolenta.clip",
     "KinolentaError": "kinolenta.errors",
     "VideoPipeline": "kinolenta.pipeline",
+    "register_attention": "kinolenta.register",
 }
 
 

@@ -1,8 +1,9 @@
 """A model on disk: safetensors and JSON only, checked in both directions.
 
-    model_index.json             what the folder is: format, version, frames per second, kinds of the three
-    stages tokenizer/                   the text vocabulary, written by the tokenizer itself transformer/
-    decoder/       config.json and model.safetensors each
+    model_index.json   format, version, frames per second, kinds of the three stages
+    tokenizer/         the text vocabulary, written by the tokenizer itself
+    transformer/       config.json and model.safetensors
+    decoder/           config.json and model.safetensors
 
 Nothing that is read here can run code. Weights are stored as fp16, bf16 or fp32 and come back as fp32; a
 missing, an extra or a misshapen tensor, and any NaN or infinity, is refused by name.

@@ -35,12 +35,22 @@ def _check_writable(path: Path, error: type[KinolentaError], overwrite: bool) ->
         raise error(f"{path} is a folder; give a file name in it.")
     if not folder.is_dir():
         raise error(f"{path} cannot be written: there is no folder {folder}. Create it first.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise error(f"{path} cannot be written: the folder {folder} is not writable.")
     if path.exists() and not path.is_file():
         raise error(f"{path} is not a regular file; choose another output.")
     if path.exists() and not overwrite:
-        raise error(f"{path} exists already; choose another name, or ask for overwriting.")
+        raise error(f"{path} exists already; choose another name, or pass overwrite (--overwrite).")
+    # Tried, not asked of os.access: the superuser is told yes even of a file system that takes no files.
+    probe = _partial_name(path)
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise error(f"{path} cannot be written: {folder} takes no new file ({reason}).") from problem
+    _remove(probe)
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
 
 
 @contextmanager
@@ -52,7 +62,7 @@ def atomic_path(path: str | Path, error: type[KinolentaError], *, overwrite: boo
     writable, for an existing file unless ``overwrite``, and for an OSError inside the block (a full disk).
     """
     path = check_writable(path, error, overwrite=overwrite)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
+    partial = _partial_name(path)
     try:
         # Created here, not by mkstemp, so that the user's umask decides about the permissions.
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

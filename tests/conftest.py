@@ -1,4 +1,4 @@
-"""For every test: no network, two threads of torch at most, and the checkout importable as it stands."""
+"""For every test: no network, two threads of torch at most, kernels interpreted where there is no GPU."""
 
 import os
 import socket
@@ -13,6 +13,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def pytest_configure(config: pytest.Config) -> None:
     import torch
 
+    # Without a GPU, Triton's interpreter runs the kernels; Triton reads this once, when they are imported.
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     torch.set_num_threads(min(2, torch.get_num_threads()))
 
 

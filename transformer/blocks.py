@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinolenta.kernels.attention import Causal, attention
+from kinolenta.kernels.decode import decode_attention
 from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.rotary import rotate
 
@@ -40,18 +41,15 @@ class Attention(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         """x [b, n, d_model]; cache: keys and values [b, h_kv, slots, d], filled from slot mask.start on."""
-        n, n_qk = x.shape[1], self.n_head + self.n_kv_head
+        n_qk = self.n_head + self.n_kv_head
         qkv = self.qkv(x).unflatten(-1, (n_qk + self.n_kv_head, -1))  # b n h d
         qk, v = qkv.split((n_qk, self.n_kv_head), dim=2)
         q, k = rotate(self.qk_norm(qk), cos, sin).transpose(1, 2).split((self.n_head, self.n_kv_head), dim=1)
-        v = v.transpose(1, 2)
-        if cache is not None:
-            keys, values = cache
-            stop = mask.start + n
-            keys[:, :, mask.start : stop] = k
-            values[:, :, mask.start : stop] = v
-            k, v = keys[:, :, :stop], values[:, :, :stop]
-        attended = attention(q, k, v.to(q.dtype), mask=mask)
+        v = v.transpose(1, 2).to(q.dtype)
+        if cache is None:
+            attended = attention(q, k, v, mask=mask)
+        else:
+            attended = decode_attention(q, k, v, cache, mask=mask)
         return self.out(rearrange(attended, "b h n d -> b n (h d)"))
 
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from kinolenta.kernels.attention.mask import Causal
+from kinolenta.kernels.attention.mask import Mask
 
 
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, mask: Causal, scale: float) -> Tensor:
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
     """softmax(scale * q k^T where visible) v, after Vaswani et al. 2017, arXiv:1706.03762, equation 1.
 
     q [b, h, n, d]; k, v [b, h_kv, s, d]: each key head serves h / h_kv neighbouring query heads.

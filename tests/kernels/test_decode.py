@@ -1,0 +1,147 @@
+"""Attention over a cache: right by the definition, and the same bits whatever comes beside a row."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinolenta.errors import ShapeError
+from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Row
+from kinolenta.kernels.backends import BACKENDS
+from kinolenta.kernels.decode import decode_attention
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SLOTS, WINDOW = 300, 64
+MASKS: dict[str, Callable[[Tensor, Tensor], Mask]] = {
+    "causal": lambda start, pad: Causal(start=start, pad=pad),
+    "row": lambda start, pad: Row(start=start, pad=pad, code_start=20, num_codes=256, width=16),
+    "column": lambda start, pad: Column(start=start, pad=pad, code_start=20, num_codes=256, width=16),
+    "neighbourhood": lambda start, pad: Neighbourhood(
+        start=start, pad=pad, code_start=20, num_codes=256, height=8, width=8, window=(1, 1, 2)
+    ),
+}
+
+
+class Rows:
+    """A batch of rows with a cache each, of which only the slots before ``start`` have been written."""
+
+    def __init__(
+        self, batch: int, dtype: torch.dtype = torch.float32, heads: int = 4, kv_heads: int = 2
+    ) -> None:
+        generator = torch.Generator().manual_seed(3)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(8, *shape, generator=generator)[:batch].to(DEVICE, dtype)
+
+        d, kv_heads = 64, 2
+        self.start = torch.tensor([130, 77, 200, 21, 235, 64, 63, 1])[:batch].to(DEVICE)
+        self.pad = torch.tensor([3, 0, 17, 20, 0, 63, 5, 0])[:batch].to(DEVICE)
+        self.q = random(WINDOW, heads, d).transpose(1, 2)
+        self.k, self.v = random(kv_heads, WINDOW, d), random(kv_heads, WINDOW, d)
+        slots = torch.arange(SLOTS, device=DEVICE)
+        known = (slots >= self.pad[:, None]) & (slots < self.start[:, None])
+        known = known[:, None, :, None].expand(-1, kv_heads, -1, d)
+        self.keys = random(kv_heads, SLOTS, d).where(known, torch.nan)
+        self.values = random(kv_heads, SLOTS, d).where(known, torch.nan)
+
+    def decode(
+        self,
+        mask: Callable[[Tensor, Tensor], Mask],
+        window: int,
+        count: int = WINDOW,
+        backend: str = "triton",
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs of ``count`` new slots, ``window`` at a time, and what the cache holds then."""
+        keys, values = self.keys.clone(), self.values.clone()
+        outs = []
+        for begin in range(0, count, window):
+            part = slice(begin, min(begin + window, count))
+            outs.append(
+                decode_attention(
+                    self.q[:, :, part],
+                    self.k[:, :, part],
+                    self.v[:, :, part],
+                    (keys, values),
+                    mask=mask(self.start + begin, self.pad),
+                    backend=backend,
+                )
+            )
+        return torch.cat(outs, 2), keys, values
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_window_is_the_definition_over_the_filled_cache(mask: str, dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    rows = Rows(2, dtype)
+    got, keys, values = rows.decode(MASKS[mask], WINDOW)
+    exact = Rows(2, torch.float64)
+    for name in ("q", "k", "v", "keys", "values"):
+        setattr(exact, name, getattr(rows, name).double())
+    exact.keys, exact.values = exact.keys.nan_to_num(), exact.values.nan_to_num()
+    expected, all_keys, all_values = exact.decode(MASKS[mask], WINDOW, backend="reference")
+    limit = 2e-6 if dtype == torch.float32 else 4 * torch.finfo(dtype).eps
+    assert (got.double() - expected).abs().max() <= limit
+    for held, whole in ((keys, all_keys), (values, all_values)):
+        for row, stop in enumerate((rows.start + WINDOW).tolist()):
+            written = held[row, :, int(rows.pad[row]) : stop].double()
+            assert torch.equal(written, whole[row, :, int(rows.pad[row]) : stop])
+
+
+@pytest.mark.parametrize("mask", ["causal", "neighbourhood"])
+def test_bits_do_not_depend_on_the_window(mask: str) -> None:
+    pytest.importorskip("triton")
+    rows = Rows(2, heads=2)
+    whole, keys, _ = rows.decode(MASKS[mask], WINDOW)
+    for window, count in ((1, 9), (2, 8), (7, 35), (16, 64)):
+        part, part_keys, _ = rows.decode(MASKS[mask], window, count)
+        assert torch.equal(part, whole[:, :, :count])
+        if count == WINDOW:
+            assert torch.equal(part_keys.nan_to_num(), keys.nan_to_num())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    whole, _, _ = Rows(8, dtype).decode(MASKS["causal"], 16, 16)
+    for batch in (1, 2, 3, 5):
+        assert torch.equal(Rows(batch, dtype).decode(MASKS["causal"], 16, 16)[0], whole[:batch])
+    last = Rows(8, dtype)
+    for name in ("q", "k", "v", "keys", "values", "start", "pad"):
+        setattr(last, name, getattr(last, name)[5:6])
+    assert torch.equal(last.decode(MASKS["causal"], 16, 16)[0], whole[5:6])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_appends_and_attends(backend: str) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton")
+    rows = Rows(2, heads=2)
+    rows.keys, rows.values = rows.keys.nan_to_num(), rows.values.nan_to_num()
+    for start in (rows.start, 40):
+        rows.start = start  # type: ignore[assignment]
+        expected, keys, values = rows.decode(lambda start, pad: Causal(start=start), 5, 10, "reference")
+        got, held_keys, held_values = rows.decode(lambda start, pad: Causal(start=start), 5, 10, backend)
+        torch.testing.assert_close(got, expected, atol=2e-6, rtol=1e-5)
+        assert torch.equal(held_keys, keys) and torch.equal(held_values, values)
+
+
+def test_long_prompt_is_taken_too() -> None:
+    q, k, v = torch.randn(3, 1, 2, 100, 16, device=DEVICE).unbind()
+    cache = (torch.full((1, 2, 120, 16), torch.nan, device=DEVICE), torch.zeros(1, 2, 120, 16, device=DEVICE))
+    expected = decode_attention(
+        q, k, v, (cache[0].clone(), cache[1].clone()), mask=Causal(), backend="reference"
+    )
+    got = decode_attention(q, k, v, cache, mask=Causal(), backend="triton")
+    torch.testing.assert_close(got, expected, atol=2e-6, rtol=1e-5)
+    assert torch.equal(cache[0][:, :, :100], k)
+
+
+def test_bad_shapes_are_refused() -> None:
+    q, k, v = torch.zeros(3, 1, 2, 4, 16).unbind()
+    cache = (torch.zeros(1, 2, 10, 16), torch.zeros(1, 2, 10, 16))
+    with pytest.raises(ShapeError, match="from slot 7 of a cache"):
+        decode_attention(q, k, v, cache, mask=Causal(start=7))
+    with pytest.raises(ShapeError, match="a multiple of h_kv"):
+        decode_attention(q, k[:, :1], v[:, :1], cache, mask=Causal())
