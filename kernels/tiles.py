@@ -21,22 +21,26 @@ class Tile(NamedTuple):
 def forward_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
     """For attention_forward_kernel; backend is "cuda" or "hip"."""
     if dtype == torch.float32:
-        return Tile(64, 32, 4, 2) if head_dim <= 64 else Tile(32, 32, 8, 2)
+        return Tile(32, 32, 4, 2) if head_dim <= 64 else Tile(32, 32, 8, 2)
     return Tile(64, 64, 4, 3) if head_dim <= 64 else Tile(64, 64, 4, 2)
 
 
 def dq_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
     """For attention_dq_kernel, and for attention_delta_kernel before it."""
     if dtype == torch.float32:
-        return Tile(32, 32, 4, 2) if head_dim <= 64 else Tile(32, 16, 8, 2)
-    return Tile(64, 32, 4, 2) if head_dim <= 64 else Tile(64, 64, 8, 2)
+        return Tile(32, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
+    if head_dim <= 64 or backend == "hip":
+        return Tile(64, 32, 4, 2)
+    return Tile(64, 64, 8, 2)
 
 
 def dkv_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
     """For attention_dkv_kernel."""
     if dtype == torch.float32:
-        return Tile(32, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
-    return Tile(32, 64, 4, 2) if head_dim <= 64 else Tile(32, 64, 8, 2)
+        return Tile(16, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
+    if head_dim <= 64:
+        return Tile(32, 64, 4, 2)
+    return Tile(32, 32, 4, 2) if backend == "hip" else Tile(32, 32, 8, 2)
 
 
 DECODE_SPLIT = 256  # slots of the cache that one program reads

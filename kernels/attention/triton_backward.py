@@ -8,7 +8,7 @@ gradient is the same, bit for bit, at every run. Proven as the forward kernel is
 import triton
 import triton.language as tl
 
-from kinolenta.kernels.attention.triton_forward import LOG2_E, load_tile, product, store_tile
+from kinolenta.kernels.attention.triton_forward import LOG2_E, load_tile, narrow, product, store_tile
 from kinolenta.kernels.attention.triton_mask import is_full, is_visible, key_end, key_span, query_span
 
 
@@ -114,10 +114,10 @@ def attention_dq_kernel(
                 weights = tl.where(live, weights, 0.0)
             to_weights = product(do, tl.trans(v), UPCAST, PRECISION)
             to_scores = weights * (to_weights - delta[:, None])
-            dq += product(to_scores.to(k.dtype), k, UPCAST, PRECISION)
+            dq += product(narrow(to_scores, k.dtype, UPCAST), k, UPCAST, PRECISION)
         done = tl.maximum(done, block_hi)
     dq_base = dq_ptr + pid_b.to(tl.int64) * stride_gb + pid_h.to(tl.int64) * stride_gh
-    store_tile(dq_base, offs_q, stride_gn, n, dq * scale, HEAD_DIM, BLOCK_D)
+    store_tile(dq_base, offs_q, stride_gn, n, dq * scale, HEAD_DIM, BLOCK_D, UPCAST)
 
 
 @triton.jit
@@ -197,11 +197,11 @@ def attention_dkv_kernel(
                 scores = product(k, tl.trans(q), UPCAST, PRECISION) * (scale * LOG2_E)  # [BLOCK_K, BLOCK_Q]
                 live = is_visible((start + offs_q)[None, :], offs_k[:, None], first, stop, boundary, RULE)
                 weights = tl.where(live, tl.exp2(scores - lse[None, :]), 0.0)
-                dv += product(weights.to(do.dtype), do, UPCAST, PRECISION)
+                dv += product(narrow(weights, do.dtype, UPCAST), do, UPCAST, PRECISION)
                 to_weights = product(v, tl.trans(do), UPCAST, PRECISION)
                 to_scores = weights * (to_weights - delta[None, :])
-                dk += product(to_scores.to(q.dtype), q, UPCAST, PRECISION)
+                dk += product(narrow(to_scores, q.dtype, UPCAST), q, UPCAST, PRECISION)
             done = tl.maximum(done, block_hi)
     offset = pid_b.to(tl.int64) * stride_gb + pid_h.to(tl.int64) * stride_gh
-    store_tile(dk_ptr + offset, offs_k, stride_gs, s, dk * scale, HEAD_DIM, BLOCK_D)
-    store_tile(dv_ptr + offset, offs_k, stride_gs, s, dv, HEAD_DIM, BLOCK_D)
+    store_tile(dk_ptr + offset, offs_k, stride_gs, s, dk * scale, HEAD_DIM, BLOCK_D, UPCAST)
+    store_tile(dv_ptr + offset, offs_k, stride_gs, s, dv, HEAD_DIM, BLOCK_D, UPCAST)

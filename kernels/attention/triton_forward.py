@@ -38,17 +38,36 @@ def load_tile(
 
 
 @triton.jit
-def store_tile(base, offs_row, stride_row, limit, values, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
-    """The inverse of ``load_tile``; rounds to the type of the matrix."""
+def narrow(x, DTYPE: tl.constexpr, UPCAST: tl.constexpr):
+    """float32 x in a narrower type, rounded to the nearest; UPCAST: where the cast itself would truncate."""
+    if UPCAST:
+        bits = x.to(tl.int32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+        x = bits.to(tl.float32, bitcast=True)
+    return x.to(DTYPE)
+
+
+@triton.jit
+def store_tile(
+    base,
+    offs_row,
+    stride_row,
+    limit,
+    values,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """Rows before ``limit``, and HEAD_DIM columns, rounded to the type of the matrix."""
     offs_d = tl.arange(0, BLOCK_D)
     pointers = base + offs_row.to(tl.int64)[:, None] * stride_row + offs_d[None, :]
     mask = (offs_row[:, None] < limit) & (offs_d[None, :] < HEAD_DIM)
-    tl.store(pointers, values.to(base.dtype.element_ty), mask=mask)
+    tl.store(pointers, narrow(values.to(tl.float32), base.dtype.element_ty, UPCAST), mask=mask)
 
 
 @triton.jit
 def product(a, b, UPCAST: tl.constexpr, PRECISION: tl.constexpr):
-    """a @ b in float32. UPCAST: for the interpreter, whose bfloat16 products are wrong; it changes no bit."""
+    """a @ b in float32. UPCAST: for the interpreter, which cannot multiply bfloat16; it changes no bit."""
     if UPCAST:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
@@ -66,7 +85,7 @@ def softmax_step(scores, values, peak, total, acc, UPCAST: tl.constexpr, PRECISI
     weights = tl.exp2(scores - safe_peak[:, None])
     shrink = tl.exp2(peak - safe_peak)
     total = total * shrink + tl.sum(weights, 1)
-    acc = acc * shrink[:, None] + product(weights.to(values.dtype), values, UPCAST, PRECISION)
+    acc = acc * shrink[:, None] + product(narrow(weights, values.dtype, UPCAST), values, UPCAST, PRECISION)
     return new_peak, total, acc
 
 
@@ -142,5 +161,5 @@ def attention_forward_kernel(
     out = acc / total[:, None]
     lse = tl.where(empty, float("inf"), peak + tl.log2(total))
     o_base = o_ptr + pid_b.to(tl.int64) * stride_ob + pid_h.to(tl.int64) * stride_oh
-    store_tile(o_base, offs_q, stride_on, n, out, HEAD_DIM, BLOCK_D)
+    store_tile(o_base, offs_q, stride_on, n, out, HEAD_DIM, BLOCK_D, UPCAST)
     tl.store(lse_ptr + tl.program_id(1).to(tl.int64) * n + offs_q, lse, mask=offs_q < n)

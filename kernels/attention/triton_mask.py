@@ -152,7 +152,7 @@ def key_span(
                     hi = tl.minimum(last - BACK * FRAME + REACH, (last // FRAME - BACK) * FRAME + FRAME - 1)
                     hi = boundary + tl.minimum(hi, last) + 1
             hi = tl.where(all_text, lo, hi)
-    hi = tl.where(q_lo < stop, tl.minimum(hi, stop), first)  # queries that are all dead see nothing
+    hi = tl.where(q_lo < stop, tl.minimum(hi, stop), 0)  # queries that are all dead see nothing
     return tl.maximum(lo, first), hi
 
 

@@ -19,6 +19,7 @@ from kinolenta.kernels.attention.triton import constants, gpu_backend, row_conti
 from kinolenta.kernels.attention.triton_forward import (
     LOG2_E,
     load_tile,
+    narrow,
     product,
     softmax_step,
     store_tile,
@@ -82,8 +83,12 @@ def decode_split_kernel(
             # A slot of another split goes to split_hi, where nothing is stored.
             inside = (offs_n < n) & (start + offs_n >= split_lo) & (start + offs_n < split_hi)
             offs_slot = tl.where(inside, start + offs_n, split_hi)
-            store_tile(keys_ptr + old_offset, offs_slot, stride_cs, split_hi, new_k, HEAD_DIM, BLOCK_D)
-            store_tile(values_ptr + old_offset, offs_slot, stride_cs, split_hi, new_v, HEAD_DIM, BLOCK_D)
+            store_tile(
+                keys_ptr + old_offset, offs_slot, stride_cs, split_hi, new_k, HEAD_DIM, BLOCK_D, UPCAST
+            )
+            store_tile(
+                values_ptr + old_offset, offs_slot, stride_cs, split_hi, new_v, HEAD_DIM, BLOCK_D, UPCAST
+            )
 
     # A tile's rows are pairs (query, head of the group), the queries in order.
     offs_m = pid_tile * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -143,6 +148,7 @@ def decode_join_kernel(
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_Q: tl.constexpr,
+    UPCAST: tl.constexpr,
 ):
     """Join the splits of each row, first to last; an empty split changes nothing."""
     pid_b = tl.program_id(1) // kv_heads
@@ -168,7 +174,7 @@ def decode_join_kernel(
     pointers = o_ptr + pid_b.to(tl.int64) * stride_ob + head[:, None] * stride_oh
     pointers += offs_q[:, None] * stride_on + offs_d[None, :]
     mask = (offs_q[:, None] < n) & (offs_d[None, :] < HEAD_DIM)
-    tl.store(pointers, out.to(o_ptr.dtype.element_ty), mask=mask)
+    tl.store(pointers, narrow(out, o_ptr.dtype.element_ty, UPCAST), mask=mask)
 
 
 def triton_decode(
@@ -212,7 +218,7 @@ def decode(
     )
     decode_join_kernel[(tiles, batch * kv_heads)](
         *(acc, sums, out, *out.stride()[:3], kv_heads, group, n, splits),
-        **{name: shared[name] for name in ("HEAD_DIM", "BLOCK_D", "BLOCK_Q")},
+        **{name: shared[name] for name in ("HEAD_DIM", "BLOCK_D", "BLOCK_Q", "UPCAST")},
     )
     return out
 
