@@ -27,7 +27,7 @@ def modules() -> list[str]:
         prefix = "" if folder == "kinolenta" else "kinolenta."
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            if parts[-1] == "__main__" or (parts[0] == "kernels" and parts[-1] == "triton"):
+            if parts[-1] == "__main__" or (parts[0] == "kernels" and parts[-1].startswith("triton")):
                 continue
             names.append(prefix + ".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     return names

@@ -1,0 +1,33 @@
+"""Every kernel, compiled ahead of time for every target: no spills, memory within limits, matrix instructions.
+
+In processes of their own, since this one may run kernels in Triton's interpreter.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="kernels are for Linux")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
+def test_binaries_are_without_fault(target: str, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "kernel_report.py"), "--targets", target],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_DEFAULT_FP_FUSION": "1"},
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["compiled"] >= 70 and facts["faults"] == 0
