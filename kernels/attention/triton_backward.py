@@ -103,7 +103,7 @@ def attention_dq_kernel(
     done = 0
     for span in tl.static_range(SPANS):
         lo, hi = key_span(span, q_lo, q_hi, first, stop, boundary, RULE, BLOCK_K)
-        block_hi = tl.cdiv(hi, BLOCK_K)
+        block_hi = tl.where(lo < hi, tl.cdiv(hi, BLOCK_K), 0)  # an empty span may end anywhere
         for block in range(tl.maximum(lo // BLOCK_K, done), block_hi):
             offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
             k = load_tile(k_base, offs_k, stride_ks, first, k_end, HEAD_DIM, BLOCK_D, not is_full(span, RULE))
@@ -187,7 +187,7 @@ def attention_dkv_kernel(
         done = 0
         for span in range(SPANS):
             lo, hi = query_span(span, k_lo, k_hi, start, q_end, boundary, RULE)
-            block_hi = tl.cdiv(hi - start, BLOCK_Q)
+            block_hi = tl.where(lo < hi, tl.cdiv(hi - start, BLOCK_Q), 0)
             for block in range(tl.maximum((lo - start) // BLOCK_Q, done), block_hi):
                 offs_q = block * BLOCK_Q + tl.arange(0, BLOCK_Q)
                 q = load_tile(q_base, offs_q, stride_qn, 0, n, HEAD_DIM, BLOCK_D, True)

@@ -144,7 +144,7 @@ def attention_forward_kernel(
     done = 0
     for span in tl.static_range(SPANS):
         lo, hi = key_span(span, q_lo, q_hi, first, stop, boundary, RULE, BLOCK_K)
-        block_hi = tl.cdiv(hi, BLOCK_K)
+        block_hi = tl.where(lo < hi, tl.cdiv(hi, BLOCK_K), 0)  # an empty span may end anywhere
         for block in range(tl.maximum(lo // BLOCK_K, done), block_hi):
             offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
             k = load_tile(k_base, offs_k, stride_ks, first, k_end, HEAD_DIM, BLOCK_D, not is_full(span, RULE))
