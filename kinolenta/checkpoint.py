@@ -93,7 +93,7 @@ def load_index(folder: str | Path) -> ModelIndex:
     """Read ``model_index.json``. Raises CheckpointError if the folder is no model or has another format."""
     path = Path(folder) / INDEX_NAME
     if not Path(folder).exists():
-        raise CheckpointError(f"There is no model folder {folder}. Check the path; without one, it is the demo.")
+        raise CheckpointError(f"There is no model folder {folder}; check the path.")
     if not path.is_file():
         raise CheckpointError(f"{folder} is not a model folder: it has no {INDEX_NAME}.")
     return _load_config(path, ModelIndex)

@@ -110,22 +110,23 @@ def decode_split_kernel(
             needed = False
             for span in tl.static_range(SPANS):
                 lo, hi = key_span(span, q_lo, q_hi, first, stop, boundary, RULE, BLOCK_K)
-                needed = needed | ((lo < (block + 1) * BLOCK_K) & (hi > block * BLOCK_K))
-        if needed:
-            offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
-            offs_n = offs_k - start
-            old_end = tl.minimum(start, k_end)
-            new_end = tl.minimum(n, k_end - start)
-            k = load_tile(keys_ptr + old_offset, offs_k, stride_cs, first, old_end, HEAD_DIM, BLOCK_D, True)
-            v = load_tile(values_ptr + old_offset, offs_k, stride_cs, first, old_end, HEAD_DIM, BLOCK_D, True)
-            new_k = load_tile(k_ptr + new_offset, offs_n, stride_kn, 0, new_end, HEAD_DIM, BLOCK_D, True)
-            new_v = load_tile(v_ptr + new_offset, offs_n, stride_kn, 0, new_end, HEAD_DIM, BLOCK_D, True)
-            k = tl.where((offs_n >= 0)[:, None], new_k, k)
-            v = tl.where((offs_n >= 0)[:, None], new_v, v)
-            scores = product(q, tl.trans(k), UPCAST, PRECISION) * (scale * LOG2_E)
-            live = is_visible((start + offs_q)[:, None], offs_k[None, :], first, stop, boundary, RULE)
-            scores = tl.where(live, scores, float("-inf"))
-            peak, total, acc = softmax_step(scores, v, peak, total, acc, UPCAST, PRECISION)
+                needed = needed | ((lo < hi) & (lo < (block + 1) * BLOCK_K) & (hi > block * BLOCK_K))
+        offs_k = block * BLOCK_K + tl.arange(0, BLOCK_K)
+        offs_n = offs_k - start
+        # A dead block is walked through with every load masked off: no byte is read, and a branch here would
+        # keep the compiler from loading blocks ahead.
+        old_end = tl.where(needed, tl.minimum(start, k_end), 0)
+        new_end = tl.where(needed, tl.minimum(n, k_end - start), 0)
+        k = load_tile(keys_ptr + old_offset, offs_k, stride_cs, first, old_end, HEAD_DIM, BLOCK_D, True)
+        v = load_tile(values_ptr + old_offset, offs_k, stride_cs, first, old_end, HEAD_DIM, BLOCK_D, True)
+        new_k = load_tile(k_ptr + new_offset, offs_n, stride_kn, 0, new_end, HEAD_DIM, BLOCK_D, True)
+        new_v = load_tile(v_ptr + new_offset, offs_n, stride_kn, 0, new_end, HEAD_DIM, BLOCK_D, True)
+        k = tl.where((offs_n >= 0)[:, None], new_k, k)
+        v = tl.where((offs_n >= 0)[:, None], new_v, v)
+        scores = product(q, tl.trans(k), UPCAST, PRECISION) * (scale * LOG2_E)
+        live = is_visible((start + offs_q)[:, None], offs_k[None, :], first, stop, boundary, RULE)
+        scores = tl.where(live, scores, float("-inf"))
+        peak, total, acc = softmax_step(scores, v, peak, total, acc, UPCAST, PRECISION)
 
     row = (tl.program_id(2) * splits + pid_split).to(tl.int64) * (tl.num_programs(0) * BLOCK_Q) + offs_m
     tl.store(acc_ptr + row[:, None] * BLOCK_D + offs_d[None, :], acc)
