@@ -5,6 +5,7 @@ whole blocks. All masks are causal but for the prefix of ``Prefix``; the sparse 
 only, so that every code sees the whole text before it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -36,6 +37,12 @@ class Rule(NamedTuple):
     window_h: int = 0
     window_w: int = 0
     wrap: bool = False
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> "Rule":
+        """The rule that these numbers are; operators of PyTorch pass lists of integers only."""
+        kind, num_codes, height, width, window_t, window_h, window_w, wrap = numbers
+        return cls(Kind(kind), num_codes, height, width, window_t, window_h, window_w, bool(wrap))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -109,7 +109,7 @@ def _(
     return _like(q), _like(k), _like(k)
 
 
-def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _save(ctx, inputs, output) -> None:
     q, k, v, rows, rule, scale = inputs
     out, log_sums = output
     ctx.save_for_backward(q, k, v, out, log_sums, rows)
@@ -117,7 +117,7 @@ def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.mark_non_differentiable(log_sums)
 
 
-def _differentiate(ctx, grad: Tensor, _: Tensor | None):  # type: ignore[no-untyped-def]
+def _differentiate(ctx, grad: Tensor, _: Tensor | None):
     q, k, v, out, log_sums, rows = ctx.saved_tensors
     gradients = attention_backward(grad, q, k, v, out, log_sums, rows, ctx.rule, ctx.scale)
     return *gradients, None, None, None

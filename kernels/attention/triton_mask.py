@@ -25,18 +25,18 @@ NEIGHBOURHOOD: tl.constexpr = tl.constexpr(int(Kind.NEIGHBOURHOOD))
 
 def key_span_count(rule: Sequence[int]) -> int:
     """How many spans ``key_span`` knows for a rule."""
-    facts = Rule(*rule)
+    facts = Rule.of(rule)
     if facts.kind == Kind.NEIGHBOURHOOD:  # text, rows around the border, a band for each latent frame
         return 1 + int(facts.wrap) + facts.window_t + 1
-    return {Kind.ROW: 2, Kind.CAUSAL: 3}.get(Kind(facts.kind), 1)
+    return {Kind.ROW: 2, Kind.CAUSAL: 3}.get(facts.kind, 1)
 
 
 def query_span_count(rule: Sequence[int]) -> int:
     """How many spans ``query_span`` knows for a rule."""
-    facts = Rule(*rule)
+    facts = Rule.of(rule)
     if facts.kind == Kind.NEIGHBOURHOOD:  # a band for each latent frame, rows around the border, right text
         return facts.window_t + 1 + int(facts.wrap) + 1
-    return {Kind.ROW: 2}.get(Kind(facts.kind), 1)
+    return {Kind.ROW: 2}.get(facts.kind, 1)
 
 
 @triton.jit
