@@ -205,7 +205,11 @@ def test_training_page_has_the_settings_of_the_demo() -> None:
     table = re.findall(r"^\| [a-z ]+ \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     stages = [(stage["num_frames"], stage["batch"], stage["steps"]) for stage in decoder["stages"]]
     assert [tuple(map(int, row)) for row in table] == stages
-    assert f"step\n{decoder['perceptual_start']} a tenth" in text and decoder["perceptual_weight"] == 0.1
+    words = " ".join(text.split())
+    assert f"from step {decoder['perceptual_start']} a twentieth of a perceptual distance" in words
+    assert decoder["perceptual_weight"] == 1 / 20
+    assert "eight times the squared error" in words and decoder["square_weight"] == 8
+    assert "Muon at 5e-3" in words and decoder["optim"]["muon_learning_rate"] == 5e-3
     sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
     assert "{} layers of width {}, batch {}".format(*sizes) in text
     assert f"{transformer['steps']} steps" in text
