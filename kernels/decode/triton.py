@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinolenta.errors import ShapeError, require
 from kinolenta.kernels.attention.mask import Mask
 from kinolenta.kernels.attention.triton import constants, gpu_backend, row_contiguous
 from kinolenta.kernels.attention.triton_forward import (
@@ -182,6 +183,13 @@ def triton_decode(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, mask: Mask, scale: float
 ) -> Tensor:
     """Append k and v to the cache and attend; shapes as in ``decode_attention``."""
+    require(
+        keys.stride() == values.stride() and keys.stride(-1) == 1,
+        ShapeError,
+        "keys and values must be laid out alike, their last dimension contiguous; strides are {} and {}.",
+        keys.stride(),
+        values.stride(),
+    )
     rows = mask.rows(q.shape[0], keys.shape[2], q.device)
     return decode(q, k, v, keys, values, rows, [int(number) for number in mask.rule], scale)
 

@@ -42,8 +42,8 @@ class Stage(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderTrainConfig(Config):
-    """Loss = L1 + gradient_weight * L1 of differences of neighbours + perceptual_weight * features + GAN, if
-    any.
+    """Loss = L1 + square_weight * squared error + gradient_weight * L1 of differences of neighbours +
+    perceptual_weight * features + GAN, if any.
 
     clips and dev_clips: folders made by ``kinolenta data render``. perceptual_frames: frames a step that the
     perceptual term looks at. adversarial_start: step at which the discriminator joins (0 weight: never).

@@ -1,5 +1,6 @@
 """Attention over a cache: right by the definition, and the same bits whatever comes beside a row."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Row
 from kinolenta.kernels.backends import BACKENDS
 from kinolenta.kernels.decode import decode_attention
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SLOTS, WINDOW = 300, 64
 MASKS: dict[str, Callable[[Tensor, Tensor], Mask]] = {
@@ -73,7 +75,6 @@ class Rows:
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_window_is_the_definition_over_the_filled_cache(mask: str, dtype: torch.dtype) -> None:
-    pytest.importorskip("triton")
     rows = Rows(2, dtype)
     got, keys, values = rows.decode(MASKS[mask], WINDOW)
     exact = Rows(2, torch.float64)
@@ -91,7 +92,6 @@ def test_window_is_the_definition_over_the_filled_cache(mask: str, dtype: torch.
 
 @pytest.mark.parametrize("mask", ["causal", "neighbourhood"])
 def test_bits_do_not_depend_on_the_window(mask: str) -> None:
-    pytest.importorskip("triton")
     rows = Rows(2, heads=2)
     whole, keys, _ = rows.decode(MASKS[mask], WINDOW)
     for window, count in ((1, 9), (2, 8), (7, 35), (16, 64)):
@@ -103,7 +103,6 @@ def test_bits_do_not_depend_on_the_window(mask: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype) -> None:
-    pytest.importorskip("triton")
     whole, _, _ = Rows(8, dtype).decode(MASKS["causal"], 16, 16)
     for batch in (1, 2, 3, 5):
         assert torch.equal(Rows(batch, dtype).decode(MASKS["causal"], 16, 16)[0], whole[:batch])
@@ -115,8 +114,6 @@ def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_appends_and_attends(backend: str) -> None:
-    if backend == "triton":
-        pytest.importorskip("triton")
     rows = Rows(2, heads=2)
     rows.keys, rows.values = rows.keys.nan_to_num(), rows.values.nan_to_num()
     for start in (rows.start, 40):
@@ -136,6 +133,17 @@ def test_long_prompt_is_taken_too() -> None:
     got = decode_attention(q, k, v, cache, mask=Causal(), backend="triton")
     torch.testing.assert_close(got, expected, atol=2e-6, rtol=1e-5)
     assert torch.equal(cache[0][:, :, :100], k)
+
+
+def test_a_cache_that_is_laid_out_in_two_ways_is_refused() -> None:
+    q, k, v = torch.zeros(3, 1, 2, 4, 16, device=DEVICE).unbind()
+    keys, values = torch.zeros(2, 1, 2, 10, 16, device=DEVICE).unbind()
+    for cache in (
+        (keys, values.transpose(1, 2).contiguous().transpose(1, 2)),
+        (keys.mT.contiguous().mT, values),
+    ):
+        with pytest.raises(ShapeError, match="laid out alike"):
+            decode_attention(q, k, v, cache, mask=Causal(), backend="triton")
 
 
 def test_bad_shapes_are_refused() -> None:

@@ -1,6 +1,7 @@
 """Our attention inside transformers' models: the same numbers as SDPA, padded, cached and grouped."""
 
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 import kinolenta.register as register
 from kinolenta import register_attention
 
-pytest.importorskip("triton", reason="kernels are for Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
