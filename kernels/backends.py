@@ -26,7 +26,10 @@ def resolve(backend: str, device: torch.device, dtype: torch.dtype, head_dim: in
         backend = os.environ.get(VARIABLE) or "auto"
     if backend == "auto":
         obstacle = _obstacle(device, dtype, head_dim)
-        return _announced("sdpa", obstacle) if obstacle else _announced("triton", f"{device.type} device")
+        chosen, reason = ("sdpa", obstacle) if obstacle else ("triton", f"{device.type} device")
+        if not torch.compiler.is_compiling():  # a log line would break the graph
+            _announce(chosen, reason)
+        return chosen
     require(
         backend in BACKENDS,
         ConfigError,
@@ -61,6 +64,5 @@ def _obstacle(
 
 
 @functools.cache
-def _announced(backend: str, reason: str) -> str:
+def _announce(backend: str, reason: str) -> None:
     _log.info("attention backend: %s (%s)", backend, reason)
-    return backend

@@ -159,6 +159,17 @@ def test_gradients_are_the_same_at_every_run() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("backend", ["auto", "triton"])
+def test_compiled_in_one_graph(backend: str) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention(q, k, v, mask=Causal(), backend=backend)
+
+    torch.use_deterministic_algorithms(False)
+    tensors = inputs(20, torch.float32, d=16)
+    compiled = torch.compile(attend, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*tensors), attend(*tensors), atol=2e-6, rtol=1e-5)
+
+
 def test_operator_is_sound_for_autograd_and_compile() -> None:
     from kinolenta.kernels.attention.triton import attention_forward
 
