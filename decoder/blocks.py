@@ -14,7 +14,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Past = dict["CausalConv3d", Tensor]  # streaming state: the last inputs of every convolution that looks back
+Past = dict[nn.Module, Tensor]  # streaming state: what every layer that looks back has to keep
 
 
 class CausalConv3d(nn.Module):

@@ -13,7 +13,8 @@ class VQGANConfig(Config):
 
     patch: side of the space-time Haar block that replaces the first and last layers; the remaining factor
     space_stride / patch is one strided convolution. channels: widths at the patch grid and at the code grid.
-    fsq_levels: steps of each latent channel; their product is the codebook size.
+    decoder_attention: latent frames that attention in the decoder sees, the present one included; 0: no
+    attention. fsq_levels: steps of each latent channel; their product is the codebook size.
     """
 
     time_stride: int = 4
@@ -22,6 +23,7 @@ class VQGANConfig(Config):
     channels: tuple[int, ...] = (128, 192)
     encoder_blocks: tuple[int, ...] = (2, 2)
     decoder_blocks: tuple[int, ...] = (3, 3)
+    decoder_attention: int = 0
     fsq_levels: tuple[int, ...] = (7, 5, 5, 5, 5)
     size: int = 64
     fps: float = 8.0

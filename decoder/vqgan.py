@@ -4,12 +4,14 @@ Invariant: the codes and frames of a prefix do not depend on what follows, so th
 while its later codes are still being drawn, and streamed output equals whole output.
 """
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinolenta.decoder.attention import FrameAttention
 from kinolenta.decoder.blocks import CausalConv3d, Past, ResBlock, Upsample
 from kinolenta.decoder.config import VQGANConfig
 from kinolenta.decoder.haar import HaarPatch
@@ -59,6 +61,8 @@ class Decoder(nn.Module):
         wide, deep = config.channels
         self.conv_in = CausalConv3d(code_dim, deep, (1, 3))
         self.coarse = nn.ModuleList(ResBlock(deep) for _ in range(config.decoder_blocks[1]))
+        window = config.decoder_attention
+        self.attention = nn.ModuleList(FrameAttention(deep, window) for _ in self.coarse if window)
         self.up = Upsample(deep, wide)
         self.fine = nn.ModuleList(ResBlock(wide) for _ in range(config.decoder_blocks[0]))
         self.norm = nn.LayerNorm(wide)
@@ -66,8 +70,9 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, past: Past | None = None) -> Tensor:
         x = self.conv_in(latents, past)
-        for block in self.coarse:
+        for block, attention in zip_longest(self.coarse, self.attention):
             x = block(x, past)
+            x = x if attention is None else attention(x, past)
         x = self.up(x)
         for block in self.fine:
             x = block(x, past)

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from kinolenta.checkpoint import save_weights
+from kinolenta.checkpoint import load_into, load_weights, save_weights
 from kinolenta.config import Config
 from kinolenta.data.store import open_store
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
@@ -45,10 +45,13 @@ class DecoderTrainConfig(Config):
     """Loss = L1 + square_weight * squared error + gradient_weight * L1 of differences of neighbours +
     perceptual_weight * features + GAN, if any.
 
+    start: folder of a trained VQGAN to go on from. Its encoder and codes stay as they are, so that a GPT that
+    knows the codes keeps its worth; layers that it lacks begin as the identity.
     clips and dev_clips: folders made by ``kinolenta data render``. perceptual_frames: frames a step that the
     perceptual term looks at. adversarial_start: step at which the discriminator joins (0 weight: never).
     """
 
+    start: str | None = None
     clips: str = "runs/clips"
     dev_clips: str = "runs/clips_dev"
     model: VQGANConfig = field(default_factory=VQGANConfig)
@@ -93,6 +96,8 @@ def train(config: DecoderTrainConfig, cache: Path, out: Path, *, resume: bool = 
     torch.manual_seed(config.seed)
     clips, dev = open_store(Path(config.clips)), open_store(Path(config.dev_clips))
     model = VideoVQGAN(config.model)
+    if config.start is not None:
+        _start_from(model, Path(config.start))
     perceptual = _perceptual(config, cache)
     adversary = AdversarialLoss(config.adversarial_weight) if config.adversarial_weight else None
     trainer = Trainer(
@@ -183,6 +188,14 @@ def _pixel_loss(
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     figures = {"l1": pixel.item(), "train_psnr": -10 * math.log10(square.item() / 4)}
     return pixel + config.square_weight * square + config.gradient_weight * edges, figures
+
+
+def _start_from(model: VideoVQGAN, folder: Path) -> None:
+    """Take over the weights of ``folder``, keep its encoder. Raises CheckpointError if the rest differs."""
+    _, state = load_weights(folder, VQGANConfig)
+    grown = {name for name in model.state_dict() if name.startswith("decoder.attention.")}
+    load_into(model, {**{name: model.state_dict()[name] for name in grown}, **state}, str(folder))
+    model.encoder.requires_grad_(False)
 
 
 def _perceptual(config: DecoderTrainConfig, cache: Path) -> PerceptualDistance | None:
