@@ -1,8 +1,8 @@
 """The whole way from a Russian sentence to a clip: text -> tokenizer -> transformer -> decoder -> frames."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -16,31 +16,15 @@ from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import CheckpointError, ConfigError, ShapeError, require
 from kinolenta.media import read_image, resize
 from kinolenta.prompt import check_prompt
+from kinolenta.request import Options, Progress, Request
 from kinolenta.tokenizer import TextTokenizer
-from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, generate
+from kinolenta.transformer import GPT, GPTConfig, SamplingConfig
 from kinolenta.transformer.stable import row_stable
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
 
-MAX_BATCH = 16  # prompts drawn side by side; a longer list is cut, with no change to any clip
-Progress = Callable[[int, int], None]  # called with (codes drawn, codes in all)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-class Options(TypedDict, total=False):
-    """The keyword arguments of a call; ``VideoPipeline.__call__`` says what each of them means."""
-
-    image: Any
-    seed: int | Sequence[int]
-    num_frames: int | None
-    guidance_scale: float | None
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    resize_policy: "Policy"
-    truncate: bool
-    progress: Progress | None
 
 
 class VideoPipeline:
@@ -110,6 +94,7 @@ class VideoPipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        decoding: str = "parallel",
         resize_policy: "Policy" = "cover",
         truncate: bool = False,
         progress: Progress | None = None,
@@ -122,58 +107,92 @@ class VideoPipeline:
         seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride, at
         most the trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely.
         temperature, top_k, top_p: see SamplingConfig. None takes the model's own default, which is in its
-        ``model_index.json``. truncate: cut a sentence that is too long instead of refusing it. Raises
-        PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
+        ``model_index.json``. decoding: "parallel" or "sequential", which make the same clip, or "preview",
+        which makes a worse one in fewer passes. truncate: cut a sentence that is too long instead of refusing
+        it. Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
+        request = self._request(
+            prompt,
+            image=image,
+            seed=seed,
+            num_frames=num_frames,
+            guidance_scale=guidance_scale,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            decoding=decoding,
+            resize_policy=resize_policy,
+            truncate=truncate,
+            progress=progress,
+        )
+        clips = [clip for rows in request.batches() for clip in self._clips(request, rows)]
+        return clips[0] if isinstance(prompt, str) else clips
+
+    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[NDArray[np.uint8]]:
+        """The frames of ``pipe(prompt, **options)`` one by one, uint8 [H, W, 3], each as soon as it is known.
+
+        A latent frame is developed while the codes of the next are still to be drawn. Bad input raises when
+        the first frame is asked for.
+        """
+        request = self._request(check_prompt(prompt), **options)
+        rows, stream = slice(0, 1), self.decoder.stream()
+        for codes in request.frames(request.start(self.transformer, rows), rows):
+            yield from _to_uint8(stream.push(codes[:, -1:])[0])
+
+    def _request(
+        self,
+        prompt: Any,
+        *,
+        image: Any = None,
+        seed: int | Sequence[int] = 0,
+        num_frames: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        decoding: str = "parallel",
+        resize_policy: "Policy" = "cover",
+        truncate: bool = False,
+        progress: Progress | None = None,
+    ) -> Request:
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [check_prompt(prompt)]
         require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
-        seeds = self._seeds(seed, len(prompts))
-        text_ids = [self._encode(one, truncate) for one in prompts]
-        num_latent_frames = self._latent_frames(num_frames)
-        known = None if image is None else self._first_codes(image, resize_policy)
         defaults = self.index.defaults
-        sampling = SamplingConfig(
-            temperature=defaults.temperature if temperature is None else temperature,
-            top_k=defaults.top_k if top_k is None else top_k,
-            top_p=defaults.top_p if top_p is None else top_p,
+        return Request(
+            prompts=prompts,
+            seeds=self._seeds(seed, len(prompts)),
+            text_ids=[self._encode(one, truncate) for one in prompts],
+            num_latent_frames=self._latent_frames(num_frames),
+            known=None if image is None else self._first_codes(image, resize_policy),
+            sampling=SamplingConfig(
+                temperature=defaults.temperature if temperature is None else temperature,
+                top_k=defaults.top_k if top_k is None else top_k,
+                top_p=defaults.top_p if top_p is None else top_p,
+            ),
+            guidance_scale=defaults.guidance_scale if guidance_scale is None else guidance_scale,
+            decoding=decoding,
+            progress=progress,
         )
-        guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
-        codes_in_all = len(prompts) * num_latent_frames * self.transformer.config.codes_per_frame
-        clips: list[Clip] = []
-        for start in range(0, len(prompts), MAX_BATCH):
-            rows = slice(start, min(start + MAX_BATCH, len(prompts)))
-            before = start * num_latent_frames * self.transformer.config.codes_per_frame
 
-            def on_frame(t: int, codes: Tensor, before: int = before) -> None:
-                if progress is not None:
-                    progress(before + codes.numel(), codes_in_all)
-
-            made = generate(
-                self.transformer,
-                text_ids[rows],
-                seeds=seeds[rows],
-                known_codes=None if known is None else known.expand(rows.stop - start, -1),
-                num_latent_frames=num_latent_frames,
-                sampling=sampling,
-                guidance_scale=guidance,
-                on_frame=on_frame,
+    def _clips(self, request: Request, rows: slice) -> list[Clip]:
+        generation = request.start(self.transformer, rows)
+        for _ in request.frames(generation, rows):
+            pass
+        made = generation.result()
+        without = made.log_prob_uncond
+        return [
+            Clip(
+                frames=self._develop(codes),
+                fps=self.fps,
+                codes=codes.numpy(),
+                prompt=request.prompts[rows][row],
+                seed=request.seeds[rows][row],
+                score=None if without is None else float(made.log_prob[row] - without[row]),
+                log_prob=float(made.log_prob[row]),
+                passes=made.passes,
             )
-            for row, codes in enumerate(made.codes):
-                log_prob = float(made.log_prob[row])
-                uncond = made.log_prob_uncond
-                clips.append(
-                    Clip(
-                        frames=self._develop(codes),
-                        fps=self.fps,
-                        codes=codes.numpy(),
-                        prompt=prompts[start + row],
-                        seed=seeds[start + row],
-                        score=None if uncond is None else log_prob - float(uncond[row]),
-                        log_prob=log_prob,
-                        passes=made.passes,
-                    )
-                )
-        return clips[0] if isinstance(prompt, str) else clips
+            for row, codes in enumerate(made.codes)
+        ]
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Frames through the VQGAN and back: what the codes keep of them. uint8 [T, H, W, 3] both ways."""
@@ -184,12 +203,7 @@ class VideoPipeline:
         return self.decoder.encode(_to_float(frames))[0]
 
     def _develop(self, codes: Tensor) -> NDArray[np.uint8]:
-        frames = self.decoder.decode(codes[None])[0]
-        return (
-            rearrange(((frames + 1) * 127.5).round().to(torch.uint8), "c t h w -> t h w c")
-            .contiguous()
-            .numpy()
-        )
+        return _to_uint8(self.decoder.decode(codes[None])[0])
 
     def _encode(self, prompt: str, truncate: bool) -> list[int]:
         limit = self.transformer.config.text_len
@@ -265,3 +279,9 @@ def _to_float(frames: NDArray[np.uint8]) -> Tensor:
     return (
         rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> 1 c t h w").float() / 127.5 - 1
     )
+
+
+def _to_uint8(frames: Tensor) -> NDArray[np.uint8]:
+    """float [3, T, H, W] in [-1, 1] to uint8 [T, H, W, 3]."""
+    scaled = ((frames + 1) * 127.5).round().to(torch.uint8)
+    return rearrange(scaled, "c t h w -> t h w c").contiguous().numpy()

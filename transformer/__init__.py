@@ -1,7 +1,7 @@
 """text_ids (and known codes) -> codes: a GPT over one strip of text and video tokens."""
 
 from kinolenta.transformer.config import GPTConfig
-from kinolenta.transformer.generate import Generated, generate
+from kinolenta.transformer.generate import Generated, Generation, generate
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.loss import StripLoss, strip_loss
@@ -11,6 +11,7 @@ __all__ = [
     "GPT",
     "GPTConfig",
     "Generated",
+    "Generation",
     "SamplingConfig",
     "SequenceLayout",
     "Strip",

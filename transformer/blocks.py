@@ -62,8 +62,10 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * value)
+        return self.down(self.gated(*self.up(x).chunk(2, -1)))
+
+    def gated(self, gate: Tensor, value: Tensor) -> Tensor:
+        return F.silu(gate) * value
 
 
 class Block(nn.Module):

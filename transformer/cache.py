@@ -1,4 +1,4 @@
-"""Cached decoding: keys and values of everything before, so that a pass costs only its new codes.
+"""Cached decoding: keys and values of everything before, so that a pass costs only its own codes.
 
 Nothing is ever rolled back: a pass writes the slots of its window, and causality hides what lies after.
 """
@@ -18,70 +18,93 @@ from kinolenta.transformer.stable import MIN_ROWS, input_major
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class KVCache:
-    """State of a batch of rows whose text ends at the same slot (``SequenceLayout.pack_prefill``).
+    """State of a batch of clips, each with one row of keys and values or several (with text, without).
 
-    layers: keys and values of each layer, [b, h_kv, slots, d].
-    pad: [b], dead slots at the start of each row.
-    history: [b, h * w + num_codes], the codes so far after a frame of "none", so that column i is what
-    stood one frame before the place of code i.
-    cos, sin: rotary tables of the code slots. inputs, place_rows, head: tables of the model.
+    Rows of copy c of clip i stand at c * clips + i; their text ends at the same slot
+    (``SequenceLayout.pack_prefill``).
+    layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
+    history: [clips, h * w + num_codes], the codes so far after a frame of "none", so that column i is what
+    stood one frame before the place of code i. codes: the view of it without that frame.
+    cos, sin: rotary tables of the code slots, [num_codes, 1, d]. inputs, place_rows, head: tables of the
+    model.
     """
 
     layers: list[tuple[Tensor, Tensor]]
     pad: Tensor
     history: Tensor
+    codes: Tensor
     cos: Tensor
     sin: Tensor
     inputs: CodeInputs
     place_rows: Tensor
     head: Tensor
 
+    @property
+    def copies(self) -> int:
+        """Rows of each clip."""
+        return len(self.pad) // len(self.history)
 
-def prefill(model: GPT, strip: Strip, num_codes: int) -> tuple[KVCache, Tensor]:
-    """Run text and known codes in one pass; returns the cache and logits [b, codebook_size] of the next code.
+
+def prefill(model: GPT, strip: Strip, num_codes: int, copies: int = 1) -> tuple[KVCache, Tensor]:
+    """Run the texts in one pass; returns the cache and logits [rows, codebook_size] of the first code.
 
     model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
-    strip: from ``pack_prefill``; num_codes: how many codes the clip will have, known ones included.
+    strip: from ``pack_prefill`` without codes, the clips' rows ``copies`` times over. num_codes: how many
+    codes the clips will have.
     """
     config, layout = model.config, model.layout
-    batch, device = strip.token_ids.shape[0], strip.token_ids.device
-    shape = (config.n_layer, 2, batch, config.n_kv_head, layout.text_slots + num_codes, config.head_dim)
+    rows, device = strip.token_ids.shape[0], strip.token_ids.device
+    shape = (
+        config.n_layer,
+        2,
+        max(rows, MIN_ROWS),
+        config.n_kv_head,
+        layout.text_slots + num_codes,
+        config.head_dim,
+    )
     memory = torch.zeros(shape, dtype=model.kind.dtype, device=device)
     indices = torch.arange(num_codes + 1, device=device)
     places = F.pad(layout.places(indices[:-1]), (1, 0))[None]  # text axis 0
     cos, sin = rotary_tables(places, model.frequencies)
-    none = torch.full((batch, config.codes_per_frame), config.codebook_size, device=device)
-    known = strip.token_ids.gather(1, layout.code_slots(strip)) - config.text_vocab_size
-    unknown = none.new_zeros(batch, num_codes - strip.num_codes)
+    history = torch.zeros(
+        rows // copies, config.codes_per_frame + num_codes, dtype=torch.int64, device=device
+    )
+    history[:, : config.codes_per_frame] = config.codebook_size
     cache = KVCache(
-        layers=[(keys, values) for keys, values in memory.unbind()],
+        layers=[(keys[:rows], values[:rows]) for keys, values in memory.unbind()],
         pad=strip.text_start,
-        history=torch.cat((none, known, unknown), 1),
-        cos=cos,
-        sin=sin,
+        history=history,
+        codes=history[:, config.codes_per_frame :],
+        cos=cos[0],
+        sin=sin[0],
         inputs=model.code_inputs(),
         place_rows=model.place_rows(indices),
         head=input_major(model.code_head()),
     )
-    hidden = torch.empty(batch, config.d_model, dtype=memory.dtype, device=device)
-    stops = [*range(MIN_ROWS, batch, MIN_ROWS), batch]  # few rows at a time, see kinolenta.transformer.stable
+    hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
+    strip = strip if rows >= MIN_ROWS else strip.rows([0] * MIN_ROWS)
+    stops = [*range(MIN_ROWS, len(hidden), MIN_ROWS), len(hidden)]  # few rows at a time, see stable.py
     for stop in stops:
-        rows = slice(max(stop - MIN_ROWS, 0), stop)
-        layers = [(keys[rows], values[rows]) for keys, values in cache.layers]
-        hidden[rows] = model(strip.rows(rows), layers, cache.inputs)[:, -1]
-    return cache, F.linear(hidden, cache.head)
+        some = slice(max(stop - MIN_ROWS, 0), stop)
+        layers = [(keys[some], values[some]) for keys, values in memory.unbind()]
+        hidden[some] = model(strip.rows(some), layers, cache.inputs)[:, -1]
+    return cache, F.linear(hidden, cache.head)[:rows]
 
 
-def decode_step(model: GPT, cache: KVCache, codes: Tensor, index: int) -> Tensor:
-    """Run a window of n >= 1 new codes [b, n] that stand at raster indices index .. index + n - 1.
+def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
+    """Run ``cache.codes`` at raster indices start .. start + n - 1, start [clips] int64.
 
-    Returns logits [b, n, codebook_size] of the codes after them; a window may overwrite an earlier one.
+    Returns hidden states [rows, n, d_model], from which ``cache.head`` makes the logits of the codes after
+    them. A window may overwrite an earlier one.
     """
-    stop, none = index + codes.shape[1], model.config.codes_per_frame
-    cache.history[:, none + index : none + stop] = codes
-    inputs = cache.inputs
-    x = F.embedding(codes, inputs.code) + F.embedding(cache.history[:, index + 1 : stop + 1], inputs.previous)
-    x = x + F.embedding(cache.place_rows[index + 1 : stop + 1], inputs.place)
-    mask = Causal(start=model.layout.text_slots + index, pad=cache.pad)
-    hidden = model.run_blocks(x, cache.cos[:, index:stop], cache.sin[:, index:stop], mask, cache.layers)
-    return F.linear(hidden, cache.head)
+    index = start[:, None] + torch.arange(n, device=start.device)  # clips n
+    inputs, copies = cache.inputs, cache.copies
+    x = F.embedding(cache.codes.gather(1, index), inputs.code)
+    x += F.embedding(cache.history.gather(1, index + 1), inputs.previous)
+    x += F.embedding(cache.place_rows[index + 1], inputs.place)
+    cos, sin = cache.cos[index], cache.sin[index]
+    if copies > 1:
+        start, x = start.repeat(copies), x.repeat(copies, 1, 1)
+        cos, sin = cos.repeat(copies, 1, 1, 1), sin.repeat(copies, 1, 1, 1)
+    mask = Causal(start=start + model.layout.text_slots, pad=cache.pad)
+    return model.run_blocks(x, cos, sin, mask, cache.layers)

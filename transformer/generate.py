@@ -1,20 +1,24 @@
-"""The generate loop: captions in, codes out, one code a pass and one random stream a clip."""
+"""Captions in, codes out: the rows of the batch, and what decodes them."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kinolenta.errors import ConfigError, ShapeError, require
-from kinolenta.transformer.cache import decode_step, prefill
+from kinolenta.transformer.cache import prefill
+from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
-from kinolenta.transformer.noise import check_stream, gumbel
-from kinolenta.transformer.sampler import SamplingConfig, draw
+from kinolenta.transformer.noise import check_stream
+from kinolenta.transformer.sampler import SamplingConfig
 from kinolenta.transformer.stable import MIN_ROWS, row_stable
 
 MAX_LATENT_FRAMES = 1024
+DECODINGS = ("parallel", "sequential", "preview")
+MAX_WINDOW = 64
+WINDOW = 32  # drafts a pass, see docs/decoding.md
+PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
 class Generated(NamedTuple):
@@ -43,6 +47,8 @@ def generate(
     num_latent_frames: int | None = None,
     sampling: SamplingConfig | None = None,
     guidance_scale: float = 1.0,
+    decoding: str = "parallel",
+    window: int = WINDOW,
     on_frame: Callable[[int, Tensor], None] | None = None,
 ) -> Generated:
     """Draw a clip for each text; a clip depends on its own text, seed, candidate and known codes only.
@@ -51,81 +57,111 @@ def generate(
     known_codes: [b, k] int64, a beginning in raster order that the clips keep exactly.
     num_latent_frames: length of the clips, the trained length unless given.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
+    decoding: "parallel" draws up to ``window`` codes a pass, "sequential" one; their codes are the same.
+    "preview" takes at least 16 a pass, right or wrong.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
-    config, batch = model.config, len(text_ids)
-    sampling = sampling or SamplingConfig()
-    candidates = [0] * batch if candidates is None else candidates
-    num_latent_frames = config.grid[0] if num_latent_frames is None else num_latent_frames
-    _check(batch, seeds, candidates, num_latent_frames, guidance_scale)
-    per_frame, device = config.codes_per_frame, model.kind.device
-    num_codes = num_latent_frames * per_frame
-    num_known = 0 if known_codes is None else known_codes.shape[-1]
-    require(
-        num_known <= num_codes, ShapeError, "{} codes are known but the clip has {}.", num_known, num_codes
+    generation = Generation(
+        model,
+        text_ids,
+        seeds=seeds,
+        candidates=candidates,
+        known_codes=known_codes,
+        num_latent_frames=num_latent_frames,
+        sampling=sampling,
+        guidance_scale=guidance_scale,
+        decoding=decoding,
+        window=window,
     )
-
-    rows = _Rows(batch, guided=guidance_scale != 1)
-    strip = model.layout.pack_prefill(
-        rows.texts(text_ids), None if known_codes is None else rows.codes(known_codes)
-    )
-    codes = torch.zeros(batch, num_codes, dtype=torch.int64, device=device)
-    codes[:, :num_known] = strip.token_ids[:batch, model.layout.text_slots :] - config.text_vocab_size
-    shots = codes.view(batch, num_latent_frames, *config.grid[1:])
-    if on_frame is not None:
-        for t in range(num_known // per_frame):
-            on_frame(t, shots[:, : t + 1])
-
-    model = row_stable(model)
-    cache, logits = prefill(model, strip.to(device), num_codes)
-    passes, noise = 1, None
-    log_prob = torch.zeros(2, batch, dtype=torch.float64, device=device)  # with text, without
-    for index in range(num_known, num_codes):
-        if sampling.temperature > 0 and (noise is None or index % per_frame == 0):
-            first = index - index % per_frame
-            frame = torch.arange(first, first + per_frame, device=device)
-            streams = zip(seeds, candidates, strict=True)
-            noise = torch.stack([gumbel(*stream, frame, config.codebook_size) for stream in streams], 1)
-        conditional, unconditional = rows.split(logits.float())
-        guided = conditional
-        if unconditional is not None:
-            guided = unconditional + guidance_scale * (conditional - unconditional)
-        drawn = draw(guided, None if noise is None else noise[index % per_frame], sampling, index)
-        codes[:, index] = drawn
-        log_prob[0] += _log_probability(conditional, drawn)
-        if unconditional is not None:
-            log_prob[1] += _log_probability(unconditional, drawn)
-        if on_frame is not None and (index + 1) % per_frame == 0:
-            on_frame(index // per_frame, shots[:, : index // per_frame + 1])
-        if index + 1 < num_codes:
-            logits = decode_step(model, cache, rows.codes(drawn[:, None]), index)[:, 0]
-            passes += 1
-    return Generated(shots, log_prob[0], log_prob[1] if rows.guided else None, passes)
+    for t, codes in generation.frames():
+        if on_frame is not None:
+            on_frame(t, codes)
+    return generation.result()
 
 
-class _Rows:
-    """Rows of the batch: the clips, then the same clips without text if guided; never fewer than MIN_ROWS."""
+class Generation:
+    """A generation that is under way: its latent frames one after the other, then the whole."""
 
-    def __init__(self, batch: int, guided: bool) -> None:
-        self.batch, self.guided = batch, guided
-        self.copies = 2 if guided else math.ceil(MIN_ROWS / batch)
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: GPT,
+        text_ids: Sequence[Sequence[int]],
+        *,
+        seeds: Sequence[int],
+        candidates: Sequence[int] | None = None,
+        known_codes: Tensor | None = None,
+        num_latent_frames: int | None = None,
+        sampling: SamplingConfig | None = None,
+        guidance_scale: float = 1.0,
+        decoding: str = "parallel",
+        window: int = WINDOW,
+    ) -> None:
+        """The arguments of ``generate``, and its errors; runs the texts."""
+        config, batch = model.config, len(text_ids)
+        candidates = [0] * batch if candidates is None else candidates
+        frames = config.grid[0] if num_latent_frames is None else num_latent_frames
+        _check(batch, seeds, candidates, frames, guidance_scale)
+        require(
+            decoding in DECODINGS,
+            ConfigError,
+            "there is no decoding {!r}; choose one of {}.",
+            decoding,
+            ", ".join(DECODINGS),
+        )
+        require(
+            1 <= window <= MAX_WINDOW, ConfigError, "window is {}; it must lie in 1..{}.", window, MAX_WINDOW
+        )
+        num_codes = frames * config.codes_per_frame
+        known = model.layout.checked_codes(known_codes, batch)
+        num_known = known.shape[1]
+        require(
+            num_known <= num_codes,
+            ShapeError,
+            "{} codes are known but the clip has {}.",
+            num_known,
+            num_codes,
+        )
+        window = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
+        self._guided = guidance_scale != 1
+        texts, copies = [*text_ids], 1
+        if self._guided:
+            texts, copies = [*texts, *[()] * batch], 2
+        elif batch * window < MIN_ROWS:
+            texts, copies = texts * MIN_ROWS, MIN_ROWS
+        strip = model.layout.pack_prefill(texts).to(model.kind.device)
+        model = row_stable(model)
+        cache, logits = prefill(model, strip, num_codes, copies)
+        cache.codes[:, :num_known] = known.to(cache.codes.device)
+        self._decoder = FixedPoint(
+            model,
+            cache,
+            logits,
+            streams=list(zip(seeds, candidates, strict=True)),
+            num_known=num_known,
+            sampling=sampling or SamplingConfig(),
+            guidance_scale=guidance_scale if self._guided else None,
+            window=window,
+            least=PREVIEW_CODES if decoding == "preview" else 1,
+        )
+        self._clips = cache.codes.view(batch, frames, *config.grid[1:])
 
-    def texts(self, text_ids: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-        if self.guided:
-            return [*text_ids, *[()] * self.batch]
-        return [*text_ids] * self.copies
+    @torch.inference_mode()
+    def frames(self) -> Iterator[tuple[int, Tensor]]:
+        """(t, codes [b, t + 1, h, w]) for every latent frame as soon as all clips have it."""
+        announced = 0
+        for complete in self._decoder.run():
+            for t in range(announced, complete):
+                yield t, self._clips[:, : t + 1]
+            announced = complete
 
-    def codes(self, codes: Tensor) -> Tensor:
-        return codes if self.copies == 1 else codes.repeat(self.copies, 1)
-
-    def split(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits with text and without."""
-        return logits[: self.batch], logits[self.batch :] if self.guided else None
-
-
-def _log_probability(logits: Tensor, codes: Tensor) -> Tensor:
-    return (logits.gather(1, codes[:, None])[:, 0] - logits.logsumexp(-1)).double()
+    def result(self) -> Generated:
+        """The clips, when ``frames`` is exhausted."""
+        log_prob, log_prob_uncond = self._decoder.log_probs.sum(-1)
+        return Generated(
+            self._clips, log_prob, log_prob_uncond if self._guided else None, self._decoder.passes
+        )
 
 
 def _check(

@@ -34,7 +34,7 @@ class Strip:
     length: Tensor
     num_codes: int
 
-    def rows(self, rows: slice) -> "Strip":
+    def rows(self, rows: slice | list[int]) -> "Strip":
         """Some of the rows."""
         return Strip(
             token_ids=self.token_ids[rows],
@@ -82,7 +82,7 @@ class SequenceLayout:
         right_text_ids: per row a text, or None to end the row with its codes.
         Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
         """
-        flat = self._checked_codes(codes, len(text_ids))
+        flat = self.checked_codes(codes, len(text_ids))
         config, num_codes = self.config, flat.shape[1]
         heads = [[config.bos_id, *self._checked_text(ids), config.eot_id] for ids in text_ids]
         rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
@@ -200,7 +200,8 @@ class SequenceLayout:
         )
         return text_ids
 
-    def _checked_codes(self, codes: Tensor | None, batch: int) -> Tensor:
+    def checked_codes(self, codes: Tensor | None, batch: int) -> Tensor:
+        """Codes as [b, n] on the CPU; none are [b, 0]. Raises ShapeError for wrong size or value."""
         if codes is None:
             return torch.zeros(batch, 0, dtype=torch.int64)
         require(

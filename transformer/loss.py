@@ -30,9 +30,10 @@ class StripLoss(NamedTuple):
         return self.code_nats.mean() + self.text_nats + Z_WEIGHT * self.z_loss
 
 
-def strip_loss(model: GPT, strip: Strip) -> StripLoss:
+def strip_loss(model: GPT, strip: Strip, shown: Strip | None = None) -> StripLoss:
     """Loss of a packed batch of whole latent frames; cross-entropy in float32 under autocast too.
 
+    shown: what the model sees instead of the strip that it has to say: the same slots, some codes wrong.
     Raises ShapeError if the strip does not hold whole latent frames.
     """
     per_frame = model.config.codes_per_frame
@@ -43,7 +44,7 @@ def strip_loss(model: GPT, strip: Strip) -> StripLoss:
         strip.num_codes,
         per_frame,
     )
-    hidden = model(strip)
+    hidden = model(strip if shown is None else shown)
     slots = model.layout.code_slots(strip)
     codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
     nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())

@@ -15,6 +15,7 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+MIN_BLOCK = 16  # places whose noise is made at once
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -45,6 +46,34 @@ def gumbel(seed: int, candidate: int, positions: Tensor, codebook_size: int) -> 
     words = torch.stack(philox(counter, (seed & _WORD, seed >> 32)), -1).flatten(1)[:, :codebook_size]
     uniform = ((words >> 9).double() + 0.5) * 2.0**-23  # inside (0, 1), never at its ends
     return uniform.log_().neg_().log_().neg_().float()
+
+
+class NoiseWindow:
+    """Gumbel noise of a few clips at places that move forward; made once for each place, then dropped.
+
+    Memory: about two windows of noise a clip, however long the clip is.
+    """
+
+    def __init__(self, streams: Sequence[tuple[int, int]], codebook_size: int, window: int) -> None:
+        """streams: (seed, candidate) of each clip. window: how far apart the places of one call may lie."""
+        self.streams, self.block = streams, max(window, MIN_BLOCK)
+        self.slots = 2 * self.block
+        self.made: list[int] | None = None  # one after the last place of each clip whose noise is at hand
+        self.values = torch.zeros(len(streams), self.slots, codebook_size)
+
+    def at(self, index: Tensor) -> Tensor:
+        """Noise [b, n, codebook_size] at the places index [b, n], n consecutive ones of each clip."""
+        if self.made is None:
+            self.made = index[:, 0].tolist()
+        for row, last in enumerate(index[:, -1].tolist()):
+            while self.made[row] <= last:
+                places = torch.arange(self.made[row], self.made[row] + self.block)
+                self.values[row, places % self.slots] = gumbel(
+                    *self.streams[row], places, self.values.shape[-1]
+                )
+                self.made[row] += self.block
+        rows = torch.arange(len(index))[:, None]
+        return self.values[rows, index.cpu() % self.slots].to(index.device)
 
 
 def check_stream(seed: object, candidate: object) -> None:

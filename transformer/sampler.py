@@ -52,15 +52,17 @@ def warp(logits: Tensor, sampling: SamplingConfig) -> Tensor:
     return warped
 
 
-def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, position: int) -> Tensor:
-    """Codes [...] from logits and Gumbel noise [..., codebook_size] of the code at one raster position.
+def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, places: Tensor) -> Tensor:
+    """Codes [...] at raster indices places [...] from logits and noise, both [..., codebook_size].
 
     Raises GenerationError if a row is not numbers, or rules out every code: argmax would return code 0.
     """
-    if not bool(logits.amax(-1).isfinite().all()):
-        share = float((~logits.isfinite()).double().mean())
+    finite = logits.amax(-1).isfinite()
+    if not bool(finite.all()):
+        bad = logits[~finite]
         raise GenerationError(
-            f"logits of code {position} are not finite in {share:.1%} of their values, so none can be drawn. "
+            f"logits of code {int(places[~finite].min())} are not finite in "
+            f"{float((~bad.isfinite()).double().mean()):.1%} of their values, so none can be drawn. "
             "The model's weights are damaged, or guidance_scale is too large."
         )
     warped = warp(logits, sampling)

@@ -1,23 +1,58 @@
-"""Products whose rows do not depend on how many rows there are: a clip is the same alone or in a batch.
+"""Products whose rows do not depend on how many rows there are: a clip is the same alone or in a batch, and
+drawn one code at a time or many.
 
 A CPU's matrix library picks its routine by the shapes of the operands, and routines differ in their last
-bits; a draw that hangs on such a bit would depend on the neighbours. With weights stored input-major, one
-routine serves 2 to 64 rows, with one thread or several, and it is the faster one from 4 rows on. Measured bit
-for bit with MKL on AVX-512; elsewhere rows may still differ in their last bits.
+bits; a draw that hangs on such a bit would depend on its neighbours. With weights stored input-major and at
+most 512 inputs summed at once, one routine serves 2 to 1024 rows, and it is the faster one from 4 rows on.
+Measured bit for bit with MKL on AVX-512 (tests/transformer/test_stable.py); elsewhere rows may still differ
+in their last bits.
 """
 
 import copy
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinolenta.transformer.blocks import FeedForward
 from kinolenta.transformer.gpt import GPT
 
 MIN_ROWS = 2  # a single row takes a matrix-vector routine of its own
+MOST_INPUTS = 512
+MOST_ELEMENTS = 32768  # PyTorch deals more among threads, and rounds the last few of a share otherwise
 
 
 def input_major(weight: Tensor) -> Tensor:
     """The same [out, in] weight on a CPU, stored column by column; on other devices the weight itself."""
     return weight.t().contiguous().t() if weight.device.type == "cpu" else weight
+
+
+class SplitLinear(nn.Linear):
+    """A linear layer without bias that adds up its inputs in pieces of equal size, at most 512, in order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pieces = -(-self.in_features // MOST_INPUTS)
+        width = -(-self.in_features // pieces)
+        first, *rest = zip(x.split(width, -1), self.weight.split(width, 1), strict=True)
+        y = F.linear(*first)
+        for inputs, weights in rest:
+            y += F.linear(inputs, weights)
+        return y
+
+
+class PieceByPiece(FeedForward):
+    """A feed-forward whose activation is computed by so few rows at once that one thread does it."""
+
+    def gated(self, gate: Tensor, value: Tensor) -> Tensor:
+        gates, values = gate.flatten(0, -2), value.flatten(0, -2)
+        few = max(1, MOST_ELEMENTS // gate.shape[-1])
+        if len(gates) <= few:
+            return super().gated(gate, value)
+        pieces = [
+            super(PieceByPiece, self).gated(*pair)
+            for pair in zip(gates.split(few), values.split(few), strict=True)
+        ]
+        return torch.cat(pieces).view(gate.shape)
 
 
 def row_stable(model: GPT) -> GPT:
@@ -26,4 +61,11 @@ def row_stable(model: GPT) -> GPT:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             shared[id(module.weight)] = nn.Parameter(input_major(module.weight.detach()), requires_grad=False)
-    return copy.deepcopy(model, shared)  # copies the modules only: it takes the tensors from ``shared``
+    view = copy.deepcopy(model, shared)  # copies the modules only: it takes the tensors from ``shared``
+    for module in view.modules():
+        if isinstance(module, nn.Linear) and module.in_features > MOST_INPUTS:
+            assert module.bias is None
+            module.__class__ = SplitLinear
+        if isinstance(module, FeedForward):
+            module.__class__ = PieceByPiece
+    return view

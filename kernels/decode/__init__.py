@@ -5,7 +5,7 @@ from torch import Tensor
 from kinolenta.errors import ShapeError
 from kinolenta.kernels.attention.mask import Mask
 from kinolenta.kernels.attention.reference import reference_attention
-from kinolenta.kernels.attention.sdpa import sdpa_attention
+from kinolenta.kernels.attention.sdpa import sdpa_attention, sdpa_window
 from kinolenta.kernels.backends import resolve
 from kinolenta.kernels.decode.reference import append
 
@@ -27,7 +27,8 @@ def decode_attention(
     """Write k and v into the cache from each row's ``mask.start`` on, and attend; returns [b, h, n, d].
 
     q [b, h, n, d]; k, v [b, h_kv, n, d], the new slots; cache: keys and values [b, h_kv, slots, d], changed
-    in place. What the cache holds behind the new slots is not looked at, whatever it is.
+    in place. What the cache holds behind the new slots makes no difference; with the sdpa backend and a
+    start per row it must be finite.
     scale, backend: as in ``attention``. The triton backend is batch-invariant for windows of at most 64: the
     bits of a row depend on that row alone, not on its neighbours nor on how many slots come at once.
     Raises ShapeError if the shapes do not fit, ConfigError if there is no such backend or it cannot run here.
@@ -53,6 +54,8 @@ def decode_attention(
 
         return triton_decode(q, k, v, keys, values, mask, scale)
     append(k, v, keys, values, mask.start)
+    if backend == "sdpa" and not isinstance(mask.start, int):
+        return sdpa_window(q, keys, values, mask, scale)
     if isinstance(mask.start, int):  # only what is written is read: cheaper, and free of what lies behind
         keys, values = keys[:, :, : mask.start + n], values[:, :, : mask.start + n]
     if backend == "reference":

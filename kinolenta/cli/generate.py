@@ -28,6 +28,9 @@ def generate(
     top_p: Annotated[
         float | None, typer.Option(help="Draw among the likeliest codes of this total only.")
     ] = None,
+    decoding: Annotated[
+        str, typer.Option(help="parallel or sequential (the same clip, slower); preview: faster and worse.")
+    ] = "parallel",
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut a prompt that is too long instead of refusing it.")
     ] = False,
@@ -59,6 +62,7 @@ def generate(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            decoding=decoding,
             truncate=truncate,
             progress=progress,
         )

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kinolenta.checkpoint import save_weights
+from kinolenta.checkpoint import load_into, load_weights, save_weights
 from kinolenta.config import Config
 from kinolenta.data.codes import Shard, open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
+from kinolenta.training.corruption import corrupt
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.transformer import GPT, GPTConfig, SequenceLayout
 from kinolenta.transformer.layout import Strip
@@ -27,10 +28,13 @@ class TransformerTrainConfig(Config):
     """codes and dev_codes: folders made by ``kinolenta data encode``; tokenizer: a folder, or None for the
     shipped.
 
+    start: folder of a trained transformer to go on from, or None.
     caption_dropout: share of rows whose caption stands on the right instead of the left.
+    corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     text_weight: weight of the right texts' loss.
     """
 
+    start: str | None = None
     codes: str = "runs/codes"
     dev_codes: str = "runs/codes_dev"
     tokenizer: str | None = None
@@ -39,6 +43,7 @@ class TransformerTrainConfig(Config):
     batch: int = 16
     steps: int = 2000
     caption_dropout: float = 0.1
+    corruption: float = 0.0
     text_weight: float = 0.1
     dtype: str = "float32"
     eval_every: int = 250
@@ -60,6 +65,9 @@ class TransformerTrainConfig(Config):
             self.caption_dropout,
         )
         require(
+            0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
+        )
+        require(
             self.dtype in ("float32", "bfloat16"),
             ConfigError,
             "dtype must be float32 or bfloat16; got {!r}.",
@@ -75,15 +83,20 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     rows = _Rows(open_shard(Path(config.codes)), tokenizer, config)
     dev = _Rows(open_shard(Path(config.dev_codes)), tokenizer, config)
     model = GPT(config.model)
+    if config.start is not None:
+        _, state = load_weights(Path(config.start), GPTConfig)
+        load_into(model, state, config.start)
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:
         trainer.resume()
     for step in trainer.steps("GPT"):
         strip = rows.batch(step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
 
-        def loss_of(strip: Strip = strip) -> tuple[Tensor, dict[str, float]]:
+        def loss_of(strip: Strip = strip, shown: Strip = shown) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                loss = strip_loss(model, strip)
+                loss = strip_loss(model, strip, shown)
             total = loss.code_nats.mean() + config.text_weight * loss.text_nats + 1e-4 * loss.z_loss
             return total, {"code_nats": loss.code_nats.mean().item(), "text_nats": loss.text_nats.item()}
 

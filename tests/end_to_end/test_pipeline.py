@@ -10,7 +10,8 @@ from kinolenta.checkpoint import ModelIndex, save_index, save_weights
 from kinolenta.clip import Clip
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import CheckpointError, ConfigError, KinolentaError, MediaError, PromptError, ShapeError
-from kinolenta.pipeline import MAX_BATCH, VideoPipeline
+from kinolenta.pipeline import VideoPipeline
+from kinolenta.request import MAX_BATCH
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig
 

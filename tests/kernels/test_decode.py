@@ -29,7 +29,11 @@ class Rows:
     """A batch of rows with a cache each, of which only the slots before ``start`` have been written."""
 
     def __init__(
-        self, batch: int, dtype: torch.dtype = torch.float32, heads: int = 4, kv_heads: int = 2
+        self,
+        batch: int,
+        dtype: torch.dtype = torch.float32,
+        heads: int = 4,
+        unwritten: float = torch.nan,
     ) -> None:
         generator = torch.Generator().manual_seed(3)
 
@@ -44,8 +48,8 @@ class Rows:
         slots = torch.arange(SLOTS, device=DEVICE)
         known = (slots >= self.pad[:, None]) & (slots < self.start[:, None])
         known = known[:, None, :, None].expand(-1, kv_heads, -1, d)
-        self.keys = random(kv_heads, SLOTS, d).where(known, torch.nan)
-        self.values = random(kv_heads, SLOTS, d).where(known, torch.nan)
+        self.keys = random(kv_heads, SLOTS, d).where(known, unwritten)
+        self.values = random(kv_heads, SLOTS, d).where(known, unwritten)
 
     def decode(
         self,
@@ -91,25 +95,29 @@ def test_window_is_the_definition_over_the_filled_cache(mask: str, dtype: torch.
 
 
 @pytest.mark.parametrize("mask", ["causal", "neighbourhood"])
-def test_bits_do_not_depend_on_the_window(mask: str) -> None:
-    rows = Rows(2, heads=2)
-    whole, keys, _ = rows.decode(MASKS[mask], WINDOW)
-    for window, count in ((1, 9), (2, 8), (7, 35), (16, 64)):
-        part, part_keys, _ = rows.decode(MASKS[mask], window, count)
+@pytest.mark.parametrize("backend", ["sdpa", "triton"])
+def test_bits_do_not_depend_on_the_window(mask: str, backend: str) -> None:
+    rows = Rows(2, heads=2, unwritten=torch.nan if backend == "triton" else 7.0)
+    whole, keys, _ = rows.decode(MASKS[mask], WINDOW, backend=backend)
+    for window, count in ((1, 9), (2, 8), (7, 35), (16, 64), (33, 64)):
+        part, part_keys, _ = rows.decode(MASKS[mask], window, count, backend)
         assert torch.equal(part, whole[:, :, :count])
         if count == WINDOW:
             assert torch.equal(part_keys.nan_to_num(), keys.nan_to_num())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype) -> None:
-    whole, _, _ = Rows(8, dtype).decode(MASKS["causal"], 16, 16)
+@pytest.mark.parametrize("backend", ["sdpa", "triton"])
+def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype, backend: str) -> None:
+    unwritten = torch.nan if backend == "triton" else 7.0
+    whole, _, _ = Rows(8, dtype, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)
     for batch in (1, 2, 3, 5):
-        assert torch.equal(Rows(batch, dtype).decode(MASKS["causal"], 16, 16)[0], whole[:batch])
-    last = Rows(8, dtype)
+        few = Rows(batch, dtype, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)[0]
+        assert torch.equal(few, whole[:batch])
+    last = Rows(8, dtype, unwritten=unwritten)
     for name in ("q", "k", "v", "keys", "values", "start", "pad"):
         setattr(last, name, getattr(last, name)[5:6])
-    assert torch.equal(last.decode(MASKS["causal"], 16, 16)[0], whole[5:6])
+    assert torch.equal(last.decode(MASKS["causal"], 16, 16, backend)[0], whole[5:6])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -15,7 +15,7 @@ SEEDS = [4, 0, 2**62, 7, 4]
 
 def test_clip_is_the_naive_loop_over_full_forwards() -> None:
     model = tiny_gpt()
-    got = generate(model, [TEXTS[0]], seeds=[9], candidates=[3])
+    got = generate(model, [TEXTS[0]], seeds=[9], candidates=[3], decoding="sequential")
     codes = torch.zeros(1, 0, dtype=torch.int64)
     log_prob = 0.0
     with torch.no_grad():
@@ -80,9 +80,9 @@ def test_known_codes_are_kept_and_the_rest_is_what_would_have_followed() -> None
     model = tiny_gpt()
     whole = generate(model, TEXTS[:3], seeds=SEEDS[:3])
     beginning = whole.codes.flatten(1)[:, :15]
-    again = generate(model, TEXTS[:3], seeds=SEEDS[:3], known_codes=beginning)
+    again = generate(model, TEXTS[:3], seeds=SEEDS[:3], known_codes=beginning, decoding="sequential")
     assert torch.equal(whole.codes, again.codes)
-    assert again.passes == 9
+    assert again.passes == 1 + 1 + 9  # the texts, the known codes but one, and a pass for each that is drawn
     other = random_codes(model, 3, 15, seed=5)
     forced = generate(model, TEXTS[:3], seeds=SEEDS[:3], known_codes=other)
     assert torch.equal(forced.codes.flatten(1)[:, :15], other)

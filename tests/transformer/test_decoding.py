@@ -1,0 +1,164 @@
+"""Parallel decoding draws what sequential decoding draws, to the last bit, whatever the settings."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kinolenta.errors import ConfigError
+from kinolenta.transformer import Generated, SamplingConfig, generate
+from kinolenta.transformer.cache import decode_window
+from kinolenta.transformer.decoding import FixedPoint
+from kinolenta.transformer.generate import PREVIEW_CODES, Generation
+from kinolenta.transformer.noise import NoiseWindow, gumbel
+from tests.transformer.tiny import random_codes, tiny_gpt
+
+MODEL = tiny_gpt()
+TEXTS = [[5, 6, 7], [], [8] * 9, [30, 31], [12]]
+
+
+def equal(one: Generated, other: Generated) -> None:
+    assert torch.equal(one.codes, other.codes)
+    assert torch.equal(one.log_prob, other.log_prob)
+    if one.log_prob_uncond is not None:
+        assert other.log_prob_uncond is not None
+        assert torch.equal(one.log_prob_uncond, other.log_prob_uncond)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 5),
+    window=st.integers(1, 40),
+    known=st.sampled_from([0, 1, 2, 7, 12, 35, 36]),
+    frames=st.integers(1, 3),
+    guidance_scale=st.sampled_from([1.0, 0.0, 2.5]),
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+    top_k=st.sampled_from([None, 1, 7]),
+    top_p=st.sampled_from([None, 0.5, 0.95]),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_parallel_equals_sequential(
+    batch: int,
+    window: int,
+    known: int,
+    frames: int,
+    guidance_scale: float,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+) -> None:
+    known = min(known, frames * 12)
+    codes = random_codes(MODEL, batch, known, seed=seed % 1000)
+    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+
+    def clips(decoding: str, rows: slice) -> Generated:
+        return generate(
+            MODEL,
+            TEXTS[:batch][rows],
+            seeds=[seed] * len(TEXTS[:batch][rows]),
+            candidates=list(range(batch))[rows],
+            known_codes=codes[rows],
+            num_latent_frames=frames,
+            sampling=sampling,
+            guidance_scale=guidance_scale,
+            decoding=decoding,
+            window=window,
+        )
+
+    together = clips("sequential", slice(None))
+    equal(together, clips("parallel", slice(None)))
+    assert torch.equal(together.codes.flatten(1)[:, :known], codes)
+    alone = clips("parallel", slice(batch - 1, batch))
+    assert torch.equal(alone.codes, together.codes[-1:])
+    assert alone.passes <= together.passes
+
+
+def test_parallel_takes_fewer_passes_and_every_pass_counts() -> None:
+    sequential = generate(MODEL, [[5]], seeds=[3], decoding="sequential")
+    assert sequential.passes == 24
+    likely = SamplingConfig(temperature=0.05)  # nearly certain draws: a window settles at once
+    slow, fast = (
+        generate(MODEL, [[5]], seeds=[3], sampling=likely, decoding=name, window=12)
+        for name in ("sequential", "parallel")
+    )
+    equal(slow, fast)
+    assert fast.passes < slow.passes
+
+
+def test_drafts_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = generate(MODEL, TEXTS, seeds=[1] * 5, decoding="sequential")
+
+    def worst(self: FixedPoint, index: torch.Tensor) -> None:
+        new = index >= self.drafted[:, None]
+        drafts = self.cache.codes.gather(1, index)
+        self.cache.codes.scatter_(1, index, torch.full_like(drafts, 59).where(new, drafts))
+        self.drafted = torch.maximum(self.drafted, index[:, -1] + 1)
+
+    monkeypatch.setattr(FixedPoint, "_draft", worst)
+    equal(expected, generate(MODEL, TEXTS, seeds=[1] * 5, window=9))
+
+
+def test_a_wrong_pass_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The equality can fail: taking one draw too many a pass gives other codes."""
+    expected = generate(MODEL, TEXTS, seeds=[1] * 5, decoding="sequential")
+    careful = FixedPoint._pass
+
+    def hasty(self: FixedPoint) -> None:
+        careful(self)
+        self.done = (self.done + 1).clamp(max=self.num_codes)
+        self.settled = (self.settled + 1).clamp(max=self.num_codes - 1)
+
+    monkeypatch.setattr(FixedPoint, "_pass", hasty)
+    assert not torch.equal(expected.codes, generate(MODEL, TEXTS, seeds=[1] * 5, window=9).codes)
+
+
+def test_preview_is_done_in_the_passes_it_promises() -> None:
+    got = generate(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview", window=24)
+    assert got.passes <= 1 + math.ceil((72 - 1) / PREVIEW_CODES)
+    assert got.codes.min() >= 0 and got.codes.max() < 60
+
+
+def test_a_preview_leaves_the_cache_as_its_codes_would_have() -> None:
+    generation = Generation(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview", window=40)
+    for _ in generation.frames():
+        pass
+    decoder = generation._decoder
+    settled = int(decoder.settled.min()) + MODEL.layout.text_slots
+    held = [keys[:, :, :settled].clone() for keys, _ in decoder.cache.layers]
+    for begin in range(0, 71, 8):
+        decode_window(decoder.model, decoder.cache, torch.full((5,), begin), min(8, 71 - begin))
+    for before, (keys, _) in zip(held, decoder.cache.layers, strict=True):
+        assert torch.equal(before, keys[:, :, :settled])
+
+
+def test_frames_come_while_later_ones_are_still_to_be_drawn() -> None:
+    generation = Generation(MODEL, TEXTS[:2], seeds=[1, 2], num_latent_frames=4)
+    frames = generation.frames()
+    t, first = next(frames)
+    assert t == 0 and first.shape == (2, 1, 3, 4)
+    passes = generation.result().passes
+    first = first.clone()
+    rest = list(frames)
+    assert [t for t, _ in rest] == [1, 2, 3]
+    assert generation.result().passes > passes
+    assert torch.equal(generation.result().codes[:, :1], first)
+
+
+def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
+    streams = [(3, 0), (3, 1)]
+    window = NoiseWindow(streams, 10, 4)
+    for start in range(0, 500, 3):
+        index = torch.tensor([[start], [start + 40]]) + torch.arange(4)
+        got = window.at(index)
+        for row, stream in enumerate(streams):
+            assert torch.equal(got[row], gumbel(*stream, index[row], 10))
+    assert window.values.shape[1] <= 64
+
+
+@pytest.mark.parametrize("change", [{"decoding": "fast"}, {"window": 0}, {"window": 65}])
+def test_bad_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"no decoding 'fast'|it must lie in 1\.\.64"):
+        generate(MODEL, [[5]], seeds=[0], **change)  # type: ignore[arg-type]
