@@ -10,8 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from kinolenta.decoder.blocks import Past
+from kinolenta.decoder.config import HEAD_DIM
 
-HEAD_DIM = 64
 REACH = 8  # places; farther ones share a bias
 
 

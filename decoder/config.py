@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from kinolenta.config import Config
 from kinolenta.errors import ConfigError, ShapeError, require
 
+HEAD_DIM = 64  # of attention in the decoder
+
 
 @dataclass(frozen=True, kw_only=True)
 class VQGANConfig(Config):
@@ -52,6 +54,15 @@ class VQGANConfig(Config):
                 name,
                 list(values),
             )
+        require(
+            0 <= self.decoder_attention <= 64
+            and (self.decoder_attention == 0 or self.channels[1] % HEAD_DIM == 0),
+            ConfigError,
+            "decoder_attention must be 0 to 64, and with it channels[1] a multiple of {}; got {} and {}.",
+            HEAD_DIM,
+            self.decoder_attention,
+            self.channels[1],
+        )
         require(
             1 <= len(self.fsq_levels) <= 16 and all(2 <= level <= 64 for level in self.fsq_levels),
             ConfigError,

@@ -6,16 +6,20 @@ import torch
 from torch import Tensor
 
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
+from kinolenta.decoder.attention import FrameAttention
 from kinolenta.decoder.haar import HaarPatch, haar_matrix
 from kinolenta.errors import ConfigError, ShapeError
 
 SMALL = VQGANConfig(channels=(16, 24), encoder_blocks=(1, 1), decoder_blocks=(1, 1), size=32)
+ATTENTIVE = VQGANConfig(
+    channels=(16, 64), encoder_blocks=(1, 1), decoder_blocks=(1, 2), decoder_attention=3, size=32
+)
 
 
-@pytest.fixture
-def vqgan() -> VideoVQGAN:
+@pytest.fixture(params=[SMALL, ATTENTIVE], ids=["convolutions", "attention"])
+def vqgan(request: pytest.FixtureRequest) -> VideoVQGAN:
     torch.manual_seed(0)
-    model = VideoVQGAN(SMALL)
+    model = VideoVQGAN(request.param)
     for parameter in model.parameters():  # zero-initialised layers would hide a leak from the future
         torch.nn.init.normal_(parameter, std=0.4)
     return model.eval()
@@ -144,3 +148,20 @@ def test_bad_configurations_are_named() -> None:
         VQGANConfig(fsq_levels=(64, 64, 64, 64))
     with pytest.raises(ConfigError, match="Did you mean 'fsq_levels'"):
         VQGANConfig.from_dict({"fsq_level": [7, 5]})
+
+
+def test_attention_begins_as_the_identity_and_reaches_far_places_of_recent_frames_only() -> None:
+    torch.manual_seed(0)
+    attention = FrameAttention(64, window=3)
+    x = torch.randn(1, 6, 4, 4, 64)
+    assert torch.equal(attention(x), x)
+    torch.nn.init.normal_(attention.out.weight)
+    before = attention(x)
+    x[0, 1, 0, 0] += 1
+    moved = (attention(x) - before)[0, :, 3, 3].abs().amax(-1) > 0
+    assert moved.tolist() == [False, True, True, True, False, False]
+
+
+def test_attention_needs_whole_heads() -> None:
+    with pytest.raises(ConfigError, match=r"channels\[1\] a multiple of 64; got 3 and 24"):
+        VQGANConfig(channels=(16, 24), decoder_attention=3)

@@ -121,6 +121,7 @@ def test_preview_is_done_in_the_passes_it_promises() -> None:
     assert got.codes.min() >= 0 and got.codes.max() < 60
 
 
+@torch.inference_mode()
 def test_a_preview_leaves_the_cache_as_its_codes_would_have() -> None:
     generation = Generation(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview", window=40)
     for _ in generation.frames():
