@@ -1,18 +1,23 @@
-"""How long a clip takes from its sentence to its frames, with the model loaded.
+"""How long clips take, decoded in parallel and one code at a time, with the model loaded.
 
-    python benchmarks/generate.py --runs 20 --json generate.json
+    python benchmarks/generate.py --runs 12 --json generate.json
 
-The same sentence is generated again and again, first without being counted. Before anything is timed, two
-runs with the same seed must give the same codes and frames. Medians with 20th and 80th percentiles; the last
-line is JSON.
+Each run generates the same sentence with every decoding, in turn, so that a slow moment hits all of them.
+Nothing is timed that disagrees: parallel and sequential codes are compared for every clip. Medians with 20th
+and 80th percentiles over the runs; the shares are those of the largest arithmetic rate and read bandwidth
+that this machine reached in the same run. The last line is JSON.
 """
 
 import argparse
 import json
 import platform
+import resource
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,69 +27,148 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
+from kinolenta.clip import Clip
 from kinolenta.errors import KinolentaError
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
 
-PROMPT = "рыжая кошка бежит вправо по траве"
+PROMPTS = (
+    "рыжая кошка бежит вправо по траве",
+    "синий автомобиль едет влево по песку",
+    "ракета летит вверх в ночном небе",
+    "дельфин плывет вправо в море",
+    "звезда растет на черном фоне",
+    "мяч прыгает на зеленом фоне",
+    "красное яблоко исчезает на белом фоне",
+    "собака подпрыгивает на снегу",
+)
 CASES = (("guided", 3.0), ("unguided", 1.0))
+DECODINGS = ("sequential", "parallel", "preview")
 
 
-def measure(pipe: VideoPipeline, runs: int) -> list[dict[str, Any]]:
-    """One row per case: seconds a clip, milliseconds a pass, and the share that developing takes."""
-    rows = []
-    for name, scale in CASES:
-        first, second = (pipe(PROMPT, guidance_scale=scale) for _ in range(2))
-        if not (np.array_equal(first.codes, second.codes) and np.array_equal(first.frames, second.frames)):
-            raise SystemExit(f"{name}: two runs with one seed differ; nothing is timed.")
-        whole, developing = [], []
-        for _ in tqdm(range(runs), desc=name, file=sys.stderr):
-            started = time.perf_counter()
-            clip = pipe(PROMPT, guidance_scale=scale)
-            whole.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            pipe.decoder.decode(torch.from_numpy(clip.codes)[None])
-            developing.append(time.perf_counter() - started)
-        low, median, high = np.percentile(whole, (20, 50, 80))
-        rows.append(
-            {
-                "case": name,
-                "seconds": round(float(median), 3),
-                "p20": round(float(low), 3),
-                "p80": round(float(high), 3),
-                "passes": clip.passes,
-                "ms_a_pass": round(1000 * float(median) / clip.passes, 2),
-                "developing_share": round(statistics.median(developing) / float(median), 4),
-                "film_seconds": round(clip.duration_s, 3),
-            }
-        )
-    return rows
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    low, median, high = np.percentile(values, (20, 50, 80))
+    return {"seconds": round(float(median), 4), "p20": round(float(low), 4), "p80": round(float(high), 4)}
+
+
+def ceilings() -> dict[str, float]:
+    """Best of several: float32 operations a second in a matrix product, bytes a second read by a sum."""
+    a, flat = torch.randn(2048, 2048), torch.randn(1 << 26)
+    product = min(seconds(lambda: a @ a)[0] for _ in range(8))
+    read = min(seconds(lambda: flat.sum())[0] for _ in range(8))
+    return {"flops": 2 * 2048**3 / product, "bytes": 4 * flat.numel() / read}
+
+
+def compare(pipe: VideoPipeline, runs: int, scale: float, batch: int) -> dict[str, list[Any]]:
+    """Per decoding: (seconds, clips) of every run; the runs of the decodings follow one another."""
+    timed: dict[str, list[Any]] = {name: [] for name in DECODINGS}
+    for run in tqdm(range(runs + 1), desc=f"guidance {scale}, batch {batch}", file=sys.stderr):
+        prompts = [PROMPTS[(run + i) % len(PROMPTS)] for i in range(batch)]
+        made: dict[str, list[Clip]] = {}
+        for name in DECODINGS:
+            seeds = [run * batch + i for i in range(batch)]
+            took, made[name] = seconds(
+                partial(pipe, prompts, seed=seeds, guidance_scale=scale, decoding=name)
+            )
+            if run:  # the first is a warm-up
+                timed[name].append((took, made[name]))
+        for one, other in zip(made["sequential"], made["parallel"], strict=True):
+            if not np.array_equal(one.codes, other.codes):
+                raise SystemExit(f"codes of {one.prompt!r} differ between decodings; nothing is timed.")
+    return timed
+
+
+def rows(
+    pipe: VideoPipeline, timed: dict[str, list[Any]], case: str, batch: int, limit: dict[str, float]
+) -> list[dict[str, Any]]:
+    network = pipe.transformer
+    weights = sum(block.numel() for block in network.blocks.parameters()) + network.code_head.own.numel()
+    found = []
+    for name, runs in timed.items():
+        clips = [clip for _, made in runs for clip in made]
+        passes = statistics.mean(made[0].passes for _, made in runs)
+        row = {"case": case, "decoding": name, "batch": batch, **spread([took for took, _ in runs])}
+        row |= {
+            "passes": round(passes, 1),
+            "ms_a_pass": round(1000 * row["seconds"] / passes, 2),
+            "codes_a_second": round(batch * clips[0].codes.size / row["seconds"]),
+            "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
+        }
+        found.append(row)
+    return found
+
+
+def film(pipe: VideoPipeline, runs: int) -> dict[str, Any]:
+    """From text to a saved mp4; what developing takes of it; and when a stream shows its first frame."""
+    whole, developing, first = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for run in range(runs + 1):
+            prompt, path = PROMPTS[run % len(PROMPTS)], Path(folder) / f"{run}.mp4"
+            took, clip = seconds(partial(pipe, prompt, seed=run))
+            saved, _ = seconds(partial(clip.save, path))
+            codes = torch.from_numpy(clip.codes)[None]
+            developed, _ = seconds(partial(pipe.decoder.decode, codes))
+            shown, _ = seconds(partial(next, pipe.stream(prompt, seed=run)))
+            whole.append(took + saved)
+            developing.append(developed)
+            first.append(shown)
+    figures = spread(whole[1:])
+    return {
+        "text_to_mp4": figures,
+        "film_seconds": round(clip.duration_s, 3),
+        "developing_share": round(statistics.median(developing[1:]) / figures["seconds"], 4),
+        "first_frame": spread(first[1:]),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time generation.")
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
-    parser.add_argument("--runs", type=int, default=20, help="timed runs a case (20)")
+    parser.add_argument("--runs", type=int, default=12, help="timed runs a case (12); a third at batch 8")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     try:
         if options.json:
             check_writable(options.json, KinolentaError, overwrite=True)
         pipe = VideoPipeline.from_pretrained(options.model)
-        rows = measure(pipe, options.runs)
     except KinolentaError as error:
         raise SystemExit(f"error: {error}") from error
+    limit = ceilings()
     facts = {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine()}
-    print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32  {PROMPT!r}")
+    print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32")
+    print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
-        f"{'case':<10}{'s a clip':>10}{'[p20':>8}{'p80]':>8}{'passes':>8}{'ms a pass':>11}{'developing':>12}"
+        f"{'case':<10}{'decoding':<12}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
+        f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}"
     )
-    for row in rows:
-        print(
-            f"{row['case']:<10}{row['seconds']:>10.3f}{row['p20']:>8.3f}{row['p80']:>8.3f}{row['passes']:>8}"
-            f"{row['ms_a_pass']:>11.2f}{row['developing_share']:>12.1%}"
-        )
-    report = {"benchmark": "generate", **facts, "rows": rows}
+    table = []
+    for case, scale in CASES:
+        for batch, runs in ((1, options.runs), (8, max(2, options.runs // 3))):
+            for row in rows(pipe, compare(pipe, runs, scale, batch), case, batch, limit):
+                first = next((other for other in table if other["case"] == case), row)
+                row["times_sequential"] = round(first["seconds"] / (row["seconds"] / batch), 2)
+                table.append(row)
+                print(
+                    f"{case:<10}{row['decoding']:<12}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
+                    f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
+                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{row['of_bandwidth']:>14.1%}",
+                    flush=True,
+                )
+    whole = film(pipe, options.runs)
+    print(
+        f"\ntext to saved mp4 {whole['text_to_mp4']['seconds']:.2f} s for {whole['film_seconds']} s of film; "
+        f"developing is {whole['developing_share']:.1%} of it; first frame of a stream after "
+        f"{whole['first_frame']['seconds']:.2f} s"
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"peak memory {peak / 2**20:.0f} MiB")
+    report = {"benchmark": "generate", **facts, "ceilings": limit, "rows": table, **whole, "peak_bytes": peak}
     if options.json:
         write_json(options.json, report, KinolentaError)
     print(json.dumps(report))

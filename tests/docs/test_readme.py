@@ -210,6 +210,14 @@ def test_training_page_has_the_settings_of_the_demo() -> None:
     assert decoder["perceptual_weight"] == 1 / 20
     assert "eight times the squared error" in words and decoder["square_weight"] == 8
     assert "Muon at 5e-3" in words and decoder["optim"]["muon_learning_rate"] == 5e-3
+    ends = {
+        stage: json.loads(read(f"kinolenta/training/configs/{stage}_demo_finish.json"))
+        for stage in ("decoder", "transformer")
+    }
+    assert ends["decoder"]["model"]["decoder_attention"] == 3 and "the last 3 latent frames" in words
+    assert f"{ends['decoder']['stages'][0]['steps']} steps with the encoder frozen" in words
+    assert f"{ends['transformer']['steps']} more steps" in words
+    assert ends["transformer"]["corruption"] == 0.3 and "up to 30 % of a row's codes" in words
     sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
     assert "{} layers of width {}, batch {}".format(*sizes) in text
     assert f"{transformer['steps']} steps" in text

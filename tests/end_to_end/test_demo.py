@@ -61,6 +61,19 @@ def test_alone_equals_in_a_list_on_the_shipped_model(pipe: VideoPipeline) -> Non
     assert np.array_equal(pipe(PROMPT, seed=3).codes, together[0].codes)
 
 
+@pytest.mark.parametrize("options", [{}, {"guidance_scale": 1.0}, {"top_k": 100, "top_p": 0.9}], ids=str)
+def test_parallel_equals_sequential_on_the_shipped_model(
+    pipe: VideoPipeline, options: dict[str, float]
+) -> None:
+    prompts = [PROMPT, "синий автомобиль едет влево на белом фоне", "звезда растет на черном фоне"]
+    slow = pipe(prompts, seed=[5, 6, 7], decoding="sequential", **options)
+    for number, prompt in enumerate(prompts):
+        fast = pipe(prompt, seed=5 + number, **options)
+        assert np.array_equal(fast.codes, slow[number].codes)
+        assert fast.log_prob == slow[number].log_prob and fast.score == slow[number].score
+        assert fast.passes < slow[number].passes / 3
+
+
 def test_a_first_frame_is_continued(
     pipe: VideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

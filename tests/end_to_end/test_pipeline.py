@@ -75,6 +75,42 @@ def test_a_clip_alone_equals_the_clip_in_a_list(pipe: VideoPipeline, guidance_sc
         assert np.array_equal(alone.frames, together[number].frames)
 
 
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_parallel_and_sequential_make_the_same_clip(pipe: VideoPipeline, guidance_scale: float) -> None:
+    slow = pipe(PROMPT, decoding="sequential", guidance_scale=guidance_scale)
+    fast = pipe(PROMPT, guidance_scale=guidance_scale)
+    assert np.array_equal(slow.frames, fast.frames) and np.array_equal(slow.codes, fast.codes)
+    assert (slow.log_prob, slow.score) == (fast.log_prob, fast.score)
+    assert fast.passes < slow.passes == 48
+    assert pipe(PROMPT, decoding="preview", guidance_scale=guidance_scale).passes <= fast.passes
+
+
+def test_streamed_frames_are_the_clip(pipe: VideoPipeline) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for options in ({"seed": 5}, {"image": image, "guidance_scale": 1.0}, {"num_frames": 1}):
+        frames = list(pipe.stream(PROMPT, **options))
+        assert np.array_equal(np.stack(frames), pipe(PROMPT, **options).frames)
+        assert all(frame.dtype == np.uint8 for frame in frames)
+
+
+def test_a_stream_yields_before_the_clip_is_drawn(pipe: VideoPipeline) -> None:
+    told: list[tuple[int, int]] = []
+    stream = pipe.stream(PROMPT, progress=lambda done, total: told.append((done, total)))
+    assert next(stream).shape == (32, 32, 3)
+    assert told == [(16, 48)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error"),
+    [("", {}, PromptError), (["мяч"], {}, PromptError), (PROMPT, {"decoding": "fast"}, ConfigError)],
+)
+def test_a_stream_refuses_bad_input(
+    pipe: VideoPipeline, prompt: str, options: dict[str, str], error: type[KinolentaError]
+) -> None:
+    with pytest.raises(error):
+        next(pipe.stream(prompt, **options))
+
+
 def test_a_list_longer_than_a_batch_keeps_its_order(pipe: VideoPipeline) -> None:
     prompts = [f"кошка номер {word}" for word in ("раз", "два", "три")] * (MAX_BATCH // 2)
     clips = pipe(prompts, num_frames=1, temperature=0.0)
@@ -129,6 +165,7 @@ def test_options_change_the_draw(pipe: VideoPipeline) -> None:
         ({"num_frames": 5.0}, ShapeError, "whole number"),
         ({"temperature": -1.0}, ConfigError, "temperature"),
         ({"top_p": 2.0}, ConfigError, "top_p"),
+        ({"decoding": "fast"}, ConfigError, "no decoding 'fast'; choose one of parallel"),
         ({"guidance_scale": -3.0}, ConfigError, "guidance_scale"),
         ({"image": "missing.png"}, MediaError, "missing.png"),
     ],

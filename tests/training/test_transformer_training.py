@@ -58,6 +58,18 @@ def test_training_lowers_the_loss_and_writes_the_model(tmp_path: Path) -> None:
     assert (folder / "model.safetensors").exists() and (folder / "config.json").exists()
 
 
+def test_training_goes_on_from_a_model_with_wrong_codes_among_its_inputs(tmp_path: Path) -> None:
+    small_shard(tmp_path / "codes")
+    first = train(small_config(tmp_path), tmp_path / "first")
+    config = small_config(tmp_path, start=str(first), corruption=0.5, steps=3, eval_every=3)
+    second = train(config, tmp_path / "second")
+    again = train(small_config(tmp_path, start=str(first), steps=3, eval_every=3), tmp_path / "again")
+    weights = [load_file(folder / "model.safetensors") for folder in (first, second, again)]
+    rates = [max((w[name] - weights[0][name]).abs().max() for name in w) for w in weights[1:]]
+    assert all(0 < rate < 0.1 for rate in rates)  # three small steps away from where they began
+    assert any(not torch.equal(weights[1][name], weights[2][name]) for name in weights[0])
+
+
 def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
     small_shard(tmp_path / "codes")
     whole = train(small_config(tmp_path), tmp_path / "whole")

@@ -1,0 +1,46 @@
+"""Wrong codes among the inputs: how many, which, and nothing else."""
+
+import torch
+
+from kinolenta.training.corruption import corrupt
+from kinolenta.transformer.loss import strip_loss
+from tests.transformer.tiny import random_codes, tiny_gpt
+
+MODEL = tiny_gpt(grid=(4, 3, 4))
+CODES = random_codes(MODEL, 64)
+STRIP = MODEL.layout.pack([[5, 6]] * 64, CODES, [[7]] * 64)
+
+
+def test_half_of_the_rows_are_clean_and_the_others_wrong_up_to_a_share() -> None:
+    shown = corrupt(STRIP, MODEL.config, 0.5, torch.Generator().manual_seed(0))
+    wrong = MODEL.layout.unpack(shown).codes != CODES
+    clean = ~wrong.any(1)
+    assert 20 <= int(clean.sum()) <= 44
+    assert 0.1 < float(wrong[~clean].float().mean()) < 0.35
+    assert float(wrong.float().mean(1).max()) < 0.7
+    outside = torch.ones_like(STRIP.token_ids, dtype=torch.bool)
+    outside.scatter_(1, MODEL.layout.code_slots(STRIP), False)
+    assert torch.equal(shown.token_ids[outside], STRIP.token_ids[outside])
+
+
+def test_wrong_codes_are_codes_and_follow_the_generator() -> None:
+    one, other, third = (
+        corrupt(STRIP, MODEL.config, 0.9, torch.Generator().manual_seed(seed)).token_ids for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, other) and not torch.equal(one, third)
+    for levels in (MODEL.config.code_levels, ()):
+        config = tiny_gpt(grid=(4, 3, 4), code_levels=levels).config
+        shown = corrupt(STRIP, config, 0.9, torch.Generator().manual_seed(3))
+        codes = MODEL.layout.unpack(shown).codes
+        assert codes.min() >= 0 and codes.max() < 60
+
+
+def test_the_loss_is_that_of_the_right_codes() -> None:
+    shown = corrupt(STRIP, MODEL.config, 0.9, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        hidden = MODEL(shown).gather(
+            1, (MODEL.layout.code_slots(STRIP) - 1)[..., None].expand(-1, -1, MODEL.config.d_model)
+        )
+        expected = -MODEL.code_logits(hidden).log_softmax(-1).gather(2, CODES[..., None]).mean()
+        got = strip_loss(MODEL, STRIP, shown).code_nats.mean()
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
