@@ -10,6 +10,7 @@ from kinolenta.errors import ConfigError, ShapeError, require
 from kinolenta.transformer.cache import prefill
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.memory import check_memory
 from kinolenta.transformer.noise import check_stream
 from kinolenta.transformer.sampler import SamplingConfig
 from kinolenta.transformer.stable import MIN_ROWS, row_stable
@@ -130,6 +131,7 @@ class Generation:
             texts, copies = [*texts, *[()] * batch], 2
         elif batch * window < MIN_ROWS:
             texts, copies = texts * MIN_ROWS, MIN_ROWS
+        check_memory(config, len(texts), num_codes, window, model.kind.device)
         strip = model.layout.pack_prefill(texts).to(model.kind.device)
         model = row_stable(model)
         cache, logits = prefill(model, strip, num_codes, copies)

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinolenta.errors import ConfigError
-from kinolenta.transformer import Generated, SamplingConfig, generate
+from kinolenta.errors import ConfigError, GenerationError
+from kinolenta.transformer import Generated, GPTConfig, SamplingConfig, generate
 from kinolenta.transformer.cache import decode_window
 from kinolenta.transformer.decoding import FixedPoint
-from kinolenta.transformer.generate import PREVIEW_CODES, Generation
+from kinolenta.transformer.generate import PREVIEW_CODES, WINDOW, Generation
+from kinolenta.transformer.memory import available_bytes, needed_bytes
 from kinolenta.transformer.noise import NoiseWindow, gumbel
 from tests.transformer.tiny import random_codes, tiny_gpt
 
@@ -157,6 +158,19 @@ def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
         for row, stream in enumerate(streams):
             assert torch.equal(got[row], gumbel(*stream, index[row], 10))
     assert window.values.shape[1] <= 64
+
+
+def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = needed_bytes(MODEL.config, 4, 24, WINDOW)
+    monkeypatch.setattr("kinolenta.transformer.memory.available_bytes", lambda device: need - 1)
+    with pytest.raises(GenerationError, match=r"4 rows of 24 codes, and 0\.0 GB are free\. Make fewer"):
+        generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
+    monkeypatch.setattr("kinolenta.transformer.memory.available_bytes", lambda device: need)
+    generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
+    demo = needed_bytes(GPTConfig(), 2, 320, WINDOW)
+    assert 10e6 < demo < 100e6
+    assert needed_bytes(GPTConfig(), 32, 320, WINDOW) == 16 * demo
+    assert available_bytes(torch.device("cpu")) != 0
 
 
 @pytest.mark.parametrize("change", [{"decoding": "fast"}, {"window": 0}, {"window": 65}])

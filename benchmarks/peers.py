@@ -1,0 +1,160 @@
+"""One clip's worth of codes from our loop and from transformers' ``generate``, same shapes, same run.
+
+    python benchmarks/peers.py --size small --runs 5
+
+Random weights, float32, batch 1, no guidance, temperature 1; 66 slots of text, then 256 codes (small: 8
+layers of width 512; large: 12 of 768). The peers run in turn. How many codes a parallel pass gets right is a
+matter of training, which random weights have not had: its time is that of a pass here, times the passes a
+code that the shipped demo needs, and is marked as derived. Peers that are not installed are named. The last
+line is JSON.
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+
+from kinolenta.pipeline import VideoPipeline
+from kinolenta.transformer import GPT, GPTConfig, generate
+from kinolenta.transformer.stable import row_stable
+
+SIZES = {"small": (8, 512, 8, 1344), "large": (12, 768, 12, 2048)}  # layers, width, heads, feed-forward
+TEXT, CODES, CODEBOOK = 66, 256, 8192
+PROMPTS = ("рыжая кошка бежит вправо по траве", "ракета летит вверх в ночном небе")
+
+
+def ours(size: str) -> GPT:
+    layers, width, heads, inner = SIZES[size]
+    config = GPTConfig(
+        n_layer=layers,
+        n_head=heads,
+        n_kv_head=heads,
+        d_model=width,
+        d_ff=inner,
+        text_len=TEXT - 2,
+        codebook_size=CODEBOOK,
+        code_levels=(),
+        grid=(4, 8, 8),
+    )
+    model = GPT(config).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.code_head.own, std=0.02)
+    for parameter in model.blocks.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return row_stable(model)
+
+
+def theirs(size: str) -> dict[str, Callable[[], Any]]:
+    """transformers: GPT-2 and Llama shapes, their vocabulary no larger than our codebook."""
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    layers, width, heads, inner = SIZES[size]
+    slots = TEXT + CODES
+    gpt2 = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=CODEBOOK,
+            n_positions=slots,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            n_inner=4 * width,
+        )
+    )
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=CODEBOOK,
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            max_position_embeddings=slots,
+        )
+    )
+    ids = torch.randint(3, CODEBOOK, (1, TEXT))
+
+    def run(model: Any, **options: Any) -> Any:
+        made = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=CODES,
+            min_new_tokens=CODES,
+            pad_token_id=0,
+            **options,
+        )
+        assert made.shape[1] == slots
+        return made
+
+    return {
+        "transformers GPT-2, dynamic cache": lambda: run(gpt2.eval()),
+        "transformers Llama, dynamic cache": lambda: run(llama.eval()),
+        "transformers Llama, static cache": lambda: run(
+            llama.eval(), cache_implementation="static", disable_compile=True
+        ),
+    }
+
+
+def passes_a_code() -> float:
+    """Parallel passes for each code of the shipped demo, without guidance."""
+    pipe = VideoPipeline.from_pretrained()
+    clips = pipe(list(PROMPTS) * 3, seed=list(range(6)), guidance_scale=1.0, num_frames=17)
+    alone = [pipe(clip.prompt, seed=clip.seed, guidance_scale=1.0) for clip in clips]
+    return statistics.mean(clip.passes / clip.codes.size for clip in alone)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time our loop beside others.")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    model = ours(options.size)
+    text = [list(range(10, 10 + TEXT - 2))]
+    share = passes_a_code()
+    cases: dict[str, Callable[[], Any]] = {
+        "ours, sequential": lambda: generate(model, text, seeds=[0], decoding="sequential"),
+        "ours, parallel": lambda: generate(model, text, seeds=[0]),
+    }
+    absent = [name for name in ("dalle_pytorch", "min_dalle") if importlib.util.find_spec(name) is None]
+    if importlib.util.find_spec("transformers") is not None:
+        cases |= theirs(options.size)
+    one, other = (cases[name]().codes for name in ("ours, sequential", "ours, parallel"))
+    if not torch.equal(one, other):
+        raise SystemExit("parallel and sequential codes differ; nothing is timed.")
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in tqdm(range(options.runs + 1), file=sys.stderr):
+        for name, work in cases.items():
+            started = time.perf_counter()
+            result = work()
+            took = time.perf_counter() - started
+            if name == "ours, parallel":  # what a pass costs here, at the demo's number of passes
+                took = took / result.passes * share * CODES
+            times[name].append(took)
+    medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first warms up
+    best = min((value for name, value in medians.items() if "transformers" in name), default=None)
+    print(f"{options.size}: {SIZES[options.size]}, {CODES} codes, {torch.get_num_threads()} threads, float32")
+    for name, value in medians.items():
+        ratio = "" if best is None else f"{best / value:8.2f} x the best of transformers"
+        derived = "  (derived)" if name == "ours, parallel" else ""
+        print(f"{name:<36}{value:9.3f} s{CODES / value:9.0f} codes/s{ratio}{derived}")
+    for name in absent:
+        print(f"{name}: not installed, not timed")
+    print(
+        json.dumps({"benchmark": "peers", "size": options.size, "seconds": medians, "passes_a_code": share})
+    )
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()

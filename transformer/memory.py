@@ -1,0 +1,44 @@
+"""What a generation will hold in memory, said before any of it is taken."""
+
+from pathlib import Path
+
+import torch
+
+from kinolenta.errors import GenerationError, require
+from kinolenta.transformer.config import GPTConfig
+
+
+def needed_bytes(config: GPTConfig, rows: int, num_codes: int, window: int, itemsize: int = 4) -> int:
+    """Keys and values of all rows, and the logits and noise of a window (a few copies of each in float32)."""
+    slots = config.text_len + 2 + num_codes
+    cache = config.n_layer * 2 * rows * config.n_kv_head * slots * config.head_dim * itemsize
+    places = rows * max(window, 32) * config.codebook_size
+    return cache + 6 * 4 * places
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that can still be had, or None if the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def check_memory(config: GPTConfig, rows: int, num_codes: int, window: int, device: torch.device) -> None:
+    """Raise GenerationError if the generation cannot fit; nothing has been allocated then."""
+    free = available_bytes(device)
+    need = needed_bytes(config, rows, num_codes, window)
+    require(
+        free is None or need <= free,
+        GenerationError,
+        "this needs about {:.1f} GB of memory for {} rows of {} codes, and {:.1f} GB are free. "
+        "Make fewer clips at once, or shorter ones.",
+        need / 1e9,
+        rows,
+        num_codes,
+        (free or 0) / 1e9,
+    )
