@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ from kinolenta.errors import CheckpointError, ConfigError
 from kinolenta.files import atomic_path, make_folder, sweep_partial, write_json
 
 FORMAT_VERSION = 1
+KINDS = {"tokenizer": "TextTokenizer", "transformer": "GPT", "decoder": "VideoVQGAN"}
 INDEX_NAME, CONFIG_NAME, WEIGHTS_NAME = "model_index.json", "config.json", "model.safetensors"
 MAX_HEADER_BYTES = 10_000_000
 _STORED_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
@@ -59,7 +60,7 @@ class ModelIndex(Config):
 
     fps: float
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
-    kinds: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=lambda: dict(KINDS))
     format_version: int = FORMAT_VERSION
     kinolenta_version: str = __version__
 
@@ -68,6 +69,8 @@ class ModelIndex(Config):
             raise ConfigError(
                 f"The model has format version {self.format_version}; this kinolenta reads {FORMAT_VERSION}."
             )
+        if self.kinds != KINDS:
+            raise ConfigError(f"The model's stages are {self.kinds}; this kinolenta runs {KINDS}.")
         if not 0 < self.fps <= 1000:
             raise ConfigError(f"ModelIndex.fps must be above 0 and at most 1000; got {self.fps}.")
 
@@ -79,8 +82,14 @@ def demo_folder() -> Path:
 
 def count_parameters(folder: str | Path) -> int:
     """How many numbers the stage in ``folder`` holds, read from the header alone."""
-    header = _read_header(Path(folder) / WEIGHTS_NAME)
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    path = Path(folder) / WEIGHTS_NAME
+    header = _read_header(path)
+    try:
+        with safe_open(path, "pt"):  # compares the header with the length of the file
+            pass
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
 
 
 def save_index(folder: str | Path, index: ModelIndex) -> None:
@@ -92,9 +101,13 @@ def save_index(folder: str | Path, index: ModelIndex) -> None:
 def load_index(folder: str | Path) -> ModelIndex:
     """Read ``model_index.json``. Raises CheckpointError if the folder is no model or has another format."""
     path = Path(folder) / INDEX_NAME
-    if not Path(folder).exists():
+    try:
+        there, complete = Path(folder).exists(), path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise CheckpointError(f"The model folder {folder} cannot be read: {error.strerror}.") from error
+    if not there:
         raise CheckpointError(f"There is no model folder {folder}; check the path.")
-    if not path.is_file():
+    if not complete:
         raise CheckpointError(f"{folder} is not a model folder: it has no {INDEX_NAME}.")
     return _load_config(path, ModelIndex)
 

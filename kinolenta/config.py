@@ -7,6 +7,7 @@ values in ``__post_init__``; tuples become JSON lists and come back as tuples.
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Self
 from kinolenta.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_NUMBER = 10**300
 
 
 class Config:
@@ -57,7 +59,9 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long to be read
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{path} is not valid JSON: {error}.") from error
 
 
@@ -78,6 +82,8 @@ def with_overrides(values: dict[str, Any], assignments: list[str]) -> dict[str, 
             target[leaf] = json.loads(text)
         except json.JSONDecodeError:
             target[leaf] = text
+        except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+            raise ConfigError(f"--set {name}: the value cannot be read: {error}.") from error
     return values
 
 
@@ -111,7 +117,9 @@ def _convert(cls: type, key: str, hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Config):
         return value if isinstance(value, hint) else hint.from_dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < MAX_NUMBER else math.inf
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{cls.__name__}.{key} must be {hint.__name__}; got {value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{cls.__name__}.{key} must be a finite number; got {value}.")
     return value

@@ -15,6 +15,7 @@ from typing import Any
 from kinolenta.errors import KinolentaError
 
 PARTIAL_SUFFIX = ".partial"
+MAX_NAME_BYTES = 255  # of usual file systems
 
 
 def check_writable(path: str | Path, error: type[KinolentaError], *, overwrite: bool) -> Path:
@@ -35,9 +36,10 @@ def _check_writable(path: Path, error: type[KinolentaError], overwrite: bool) ->
         raise error(f"{path} is a folder; give a file name in it.")
     if not folder.is_dir():
         raise error(f"{path} cannot be written: there is no folder {folder}. Create it first.")
-    if path.exists() and not path.is_file():
+    there = os.path.lexists(path)  # a link that leads nowhere is something too
+    if there and not path.is_file():
         raise error(f"{path} is not a regular file; choose another output.")
-    if path.exists() and not overwrite:
+    if there and not overwrite:
         raise error(f"{path} exists already; choose another name, or pass overwrite (--overwrite).")
     # Tried, not asked of os.access: the superuser is told yes even of a file system that takes no files.
     probe = _partial_name(path)
@@ -50,7 +52,9 @@ def _check_writable(path: Path, error: type[KinolentaError], overwrite: bool) ->
 
 
 def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
+    longest = MAX_NAME_BYTES - len(f"..{'0' * 12}{PARTIAL_SUFFIX}")
+    name = path.name.encode(errors="surrogateescape")[:longest].decode(errors="ignore")
+    return path.with_name(f".{name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
 
 
 @contextmanager

@@ -140,6 +140,6 @@ def _limited(ids: list[int], max_length: int | None, truncate: bool) -> list[int
     if len(ids) > max_length and not truncate:
         raise PromptError(
             f"prompt is {len(ids)} tokens; this model takes {max_length}. "
-            f"Shorten it, or pass truncate=True to keep the first {max_length}."
+            f"Shorten it, or pass truncate (--truncate) to keep the first {max_length}."
         )
     return ids[:max_length]

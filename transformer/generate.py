@@ -184,8 +184,10 @@ def _check(
         MAX_LATENT_FRAMES,
     )
     require(
-        0 <= guidance_scale <= 100,
+        isinstance(guidance_scale, (int, float))
+        and not isinstance(guidance_scale, bool)
+        and 0 <= guidance_scale <= 100,
         ConfigError,
-        "guidance_scale is {}; it must lie in 0..100, where 1 means no guidance.",
+        "guidance_scale is {!r}; it must lie in 0..100, where 1 means no guidance.",
         guidance_scale,
     )

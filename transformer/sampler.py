@@ -28,6 +28,12 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         _in_range("temperature", self.temperature, 0.0, 100.0)
         if self.top_k is not None:
+            require(
+                isinstance(self.top_k, int),
+                ConfigError,
+                "top_k is {!r}; it must be a whole number.",
+                self.top_k,
+            )
             _in_range("top_k", self.top_k, 1, 1_000_000)
         if self.top_p is not None:
             _in_range("top_p", self.top_p, 1e-6, 1.0)

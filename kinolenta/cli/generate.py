@@ -8,6 +8,8 @@ import typer
 
 from kinolenta.cli.output import print_result, progress_bar
 
+MAX_STDIN_CHARS = 1_000_000
+
 
 def generate(
     prompt: Annotated[
@@ -32,7 +34,7 @@ def generate(
         str, typer.Option(help="parallel or sequential (the same clip, slower); preview: faster and worse.")
     ] = "parallel",
     truncate: Annotated[
-        bool, typer.Option("--truncate", help="Cut a prompt that is too long instead of refusing it.")
+        bool, typer.Option("--truncate", help="Cut a prompt of too many tokens instead of refusing it.")
     ] = False,
     model: Annotated[Path | None, typer.Option(help="Model folder; without it, the shipped demo.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -99,9 +101,10 @@ def _from_stdin() -> str:
     import sys
 
     from kinolenta.errors import PromptError
-    from kinolenta.prompt import MAX_PROMPT_CHARS
 
+    if sys.stdin is None:
+        raise PromptError("The prompt is to be read from stdin, which is closed.")
     try:
-        return sys.stdin.read(MAX_PROMPT_CHARS + 2).strip()
+        return sys.stdin.read(MAX_STDIN_CHARS).strip()
     except UnicodeDecodeError as error:
         raise PromptError("The prompt on stdin is not UTF-8 text.") from error

@@ -1,6 +1,6 @@
 """Frames in other sizes and at other rates."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ def resize(frames: Frames, size: int | tuple[int, int], policy: Policy = "cover"
     height, width = (size, size) if isinstance(size, int) else size
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
         raise ShapeError(f"Frames of {width}x{height} px are wanted; a side may be 1 to {MAX_SIDE_PX} px.")
+    if policy not in get_args(Policy):
+        raise ShapeError(f"Unknown resize policy {policy!r}; use 'cover', 'contain' or 'exact'.")
     if frames.ndim not in (3, 4) or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ShapeError(
             f"Frames must be uint8 [T, H, W, 3] and not empty; got {frames.dtype} {list(frames.shape)}."
@@ -59,9 +61,7 @@ def resize(frames: Frames, size: int | tuple[int, int], policy: Policy = "cover"
         )
     if policy == "cover":
         return _cover(frames, height, width)
-    if policy == "contain":
-        return _contain(frames, height, width)
-    raise ShapeError(f"Unknown resize policy {policy!r}; use 'cover', 'contain' or 'exact'.")
+    return _contain(frames, height, width)
 
 
 def _cover(frames: Frames, height: int, width: int) -> Frames:

@@ -50,7 +50,8 @@ def read_image(source: Any) -> Frames:
     if hasattr(source, "convert") and hasattr(source, "size"):  # a PIL image; Pillow itself is not required
         width, height = source.size
         _check_size(width, height, "The image")
-        return _on_white(np.asarray(source.convert("RGBA"), dtype=np.uint8))
+        with _named_errors("The image"):
+            return _on_white(np.asarray(source.convert("RGBA"), dtype=np.uint8))
     raise MediaError(f"An image must be a path, a PIL image or a uint8 array; got {type(source).__name__}.")
 
 
@@ -164,7 +165,7 @@ def _open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Path | str) -> Iterator[None]:
     try:
         yield
     except MediaError:
