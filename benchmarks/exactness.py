@@ -1,0 +1,71 @@
+"""Whether parallel decoding draws the codes of sequential decoding: clip by clip, code by code.
+
+    python benchmarks/exactness.py --clips 500
+
+Sentences times seeds; every second batch is guided, options change from batch to batch, every fourth clip is
+also drawn alone. Exit 1 if a single code or log-probability differs. The last line is JSON.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+
+from generate import PROMPTS  # beside this file
+
+from kinolenta.pipeline import VideoPipeline
+from kinolenta.request import MAX_BATCH
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"guidance_scale": 1.0},
+    {"temperature": 0.8},
+    {"guidance_scale": 1.0, "top_k": 200},
+    {"top_p": 0.95},
+    {"guidance_scale": 1.0, "temperature": 1.2},
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare decodings bit for bit.")
+    parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
+    parser.add_argument("--clips", type=int, default=500)
+    options = parser.parse_args()
+    pipe = VideoPipeline.from_pretrained(options.model)
+    clips = codes = differing = alone = 0
+    for start in tqdm(range(0, options.clips, MAX_BATCH), file=sys.stderr):
+        seeds = list(range(start, min(start + MAX_BATCH, options.clips)))
+        prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
+        settings = OPTIONS[start // MAX_BATCH % len(OPTIONS)]
+        slow, fast = (
+            pipe(prompts, seed=seeds, decoding=name, **settings) for name in ("sequential", "parallel")
+        )
+        pairs = list(zip(slow, fast, strict=True))
+        for clip in itertools.islice(slow, 0, None, 4):
+            pairs.append((clip, pipe(clip.prompt, seed=clip.seed, **settings)))
+            alone += 1
+        for one, other in pairs:
+            clips += 1
+            codes += one.codes.size
+            differing += int(np.sum(one.codes != other.codes)) + int(one.log_prob != other.log_prob)
+    print(f"{len(PROMPTS)} sentences, {options.clips} clips in batches, {alone} of them also alone")
+    print(f"{codes} codes compared, {differing} differ")
+    facts = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    print(
+        json.dumps(
+            {"benchmark": "exactness", "comparisons": clips, "codes": codes, "differing": differing, **facts}
+        )
+    )
+    raise SystemExit(differing > 0)
+
+
+if __name__ == "__main__":
+    main()
