@@ -5,9 +5,11 @@ whole blocks. All masks are causal but for the prefix of ``Prefix``; the sparse 
 only, so that every code sees the whole text before it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -59,6 +61,7 @@ class Mask:
     pad: Tensor | None = None
     length: Tensor | None = None
     _visible: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _bias: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
     _rows: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -92,6 +95,21 @@ class Mask:
             visible = visible | ((slots == queries) & ~visible.any(-1, keepdim=True))
             self._visible[n, s] = visible.expand(*(1,) * (4 - visible.ndim), *visible.shape)
         return self._visible[n, s]
+
+    def bias(self, n: int, s: int, like: Tensor) -> Tensor:
+        """``visible`` as what is added to the scores: 0 or -inf, in the type of ``like``. Remembered too."""
+        if (n, s) not in self._bias:
+            visible = self.visible(n, s, like.device)
+            self._bias[n, s] = like.new_zeros(()).masked_fill(~visible, -math.inf)
+        return self._bias[n, s]
+
+    @cached_property
+    def common_start(self) -> int | None:
+        """The slot of the first query if all rows have the same, else None; found out once."""
+        if isinstance(self.start, int):
+            return self.start
+        first, *rest = self.start.unique().tolist() if self.start.ndim else [int(self.start)]
+        return None if rest else first
 
     def rows(self, batch: int, s: int, device: torch.device) -> Tensor:
         """Per row: slot of the first query, first live slot, one after the last, boundary; int32 [b, 4].

@@ -30,10 +30,10 @@ def sdpa_window(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Te
     n, s, grouped = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
     last = (n - 1) % MOST + 1  # queries of the last call
     padded = n + max(0, FEWEST - last)
-    visible = mask.visible(padded, s, q.device)
+    bias = mask.bias(padded, s, q)
     q = q if padded == n else F.pad(q, (0, 0, 0, padded - n))
     pieces = [
         F.scaled_dot_product_attention(some, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
-        for some, seen in zip(q.split(MOST, 2), visible.split(MOST, 2), strict=True)
+        for some, seen in zip(q.split(MOST, 2), bias.split(MOST, 2), strict=True)
     ]
     return (pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2))[:, :, :n]

@@ -53,7 +53,7 @@ def decode_attention(
         from kinolenta.kernels.decode.triton import triton_decode  # heavy, and absent on some machines
 
         return triton_decode(q, k, v, keys, values, mask, scale)
-    append(k, v, keys, values, mask.start)
+    append(k, v, keys, values, mask.start if mask.common_start is None else mask.common_start)
     if backend == "sdpa" and not isinstance(mask.start, int):
         return sdpa_window(q, keys, values, mask, scale)
     if isinstance(mask.start, int):  # only what is written is read: cheaper, and free of what lies behind
