@@ -28,7 +28,7 @@ def forward_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
 def dq_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
     """For attention_dq_kernel, and for attention_delta_kernel before it."""
     if dtype == torch.float32:
-        return Tile(32, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
+        return Tile(16, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
     if head_dim <= 64 or backend == "hip":
         return Tile(64, 32, 4, 2)
     return Tile(64, 64, 8, 2)

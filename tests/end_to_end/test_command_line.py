@@ -61,7 +61,7 @@ def test_clip_reconstruction_and_facts(run: Run, model: Path, tmp_path: Path) ->
     film, both = tmp_path / "a.mp4", tmp_path / "b.webm"
     code, out, _ = run("generate", "рыжая кошка", "-o", film, "--model", model, "--seed", 5, "--json")
     facts = json.loads(out)
-    assert code == 0 and (facts["frames"], facts["height"], facts["passes"]) == (5, 16, 8)
+    assert code == 0 and (facts["frames"], facts["height"]) == (5, 16) and 2 <= facts["passes"] <= 8
     assert facts["log_prob"] < 0 and read_video(film)[0].shape == (5, 256, 256, 3)
     code, out, err = run("reconstruct", film, "-o", both, "--model", model, "--num-frames", 5)
     assert (code, out) == (0, f"{both}\n") and "PSNR" in err and read_video(both)[0].shape == (5, 256, 512, 3)
