@@ -31,7 +31,15 @@ sys.path.insert(
 from roofline import PEAKS, PRODUCTS, bound, per_tile
 
 from kinolenta.kernels.attention.mask import Causal, Column, Mask, Neighbourhood, Prefix, Row
-from kinolenta.kernels.tiles import DECODE_SPLIT, Tile, decode_tile, dkv_tile, dq_tile, forward_tile
+from kinolenta.kernels.tiles import (
+    DECODE_SPLIT,
+    Tile,
+    decode_tile,
+    delta_tile,
+    dkv_tile,
+    dq_tile,
+    forward_tile,
+)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 MASKS: dict[str, Mask] = {
@@ -46,7 +54,7 @@ MASKS: dict[str, Mask] = {
     "neighbourhood": Neighbourhood(code_start=66, num_codes=1280, height=16, width=16, window=(2, 3, 3)),
 }
 TILES = {
-    "forward": forward_tile, "delta": dq_tile, "dq": dq_tile, "dkv": dkv_tile, "split": decode_tile,
+    "forward": forward_tile, "delta": delta_tile, "dq": dq_tile, "dkv": dkv_tile, "split": decode_tile,
     "join": decode_tile,
 }  # fmt: skip
 

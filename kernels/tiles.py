@@ -26,12 +26,17 @@ def forward_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
 
 
 def dq_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
-    """For attention_dq_kernel, and for attention_delta_kernel before it."""
+    """For attention_dq_kernel."""
     if dtype == torch.float32:
         return Tile(16, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
     if head_dim <= 64 or backend == "hip":
         return Tile(64, 32, 4, 2)
     return Tile(64, 64, 8, 2)
+
+
+def delta_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
+    """For attention_delta_kernel: the queries of a dq program, and more warps, since it only reads."""
+    return dq_tile(dtype, head_dim, backend)._replace(num_warps=8)
 
 
 def dkv_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:

@@ -16,7 +16,7 @@ from kinolenta.kernels.attention.triton_backward import (
 )
 from kinolenta.kernels.attention.triton_forward import attention_forward_kernel
 from kinolenta.kernels.attention.triton_mask import key_span_count, query_span_count
-from kinolenta.kernels.tiles import Tile, dkv_tile, dq_tile, forward_tile
+from kinolenta.kernels.tiles import Tile, delta_tile, dkv_tile, dq_tile, forward_tile
 
 
 def triton_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
@@ -76,6 +76,7 @@ def attention_backward(
     attention_delta_kernel[(blocks, batch * heads)](
         *(out, grad, delta, *out.stride()[:3], *grad.stride()[:3], heads, n),
         **{name: shared[name] for name in ("HEAD_DIM", "BLOCK_D", "BLOCK_Q")},
+        num_warps=delta_tile(q.dtype, d, gpu_backend()).num_warps,
     )
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *grad.stride()[:3])
     attention_dq_kernel[(blocks, batch * heads)](
