@@ -45,7 +45,7 @@ def dkv_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
         return Tile(16, 32, 4, 2) if head_dim <= 64 else Tile(16, 16, 8, 2)
     if head_dim <= 64:
         return Tile(32, 64, 4, 2)
-    return Tile(32, 32, 4, 2) if backend == "hip" else Tile(32, 32, 8, 2)
+    return Tile(16, 32, 4, 2) if backend == "hip" else Tile(32, 32, 8, 2)
 
 
 DECODE_SPLIT = 256  # slots of the cache that one program reads
