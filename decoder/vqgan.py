@@ -130,7 +130,7 @@ class VideoVQGAN(nn.Module):
 
 
 class DecoderStream:
-    """Develops latent frames as they come: the pushed pieces' frames, joined, equal the whole decode.
+    """Develops latent frames as they come: what the pieces give, joined, is the whole decode, bit for bit.
 
     Holds two latent frames of features per temporal convolution, whatever the length of the clip.
     """
@@ -159,6 +159,10 @@ class DecoderStream:
             high,
             size - 1,
         )
+        # One latent frame at a time, however many are given: equal shapes, so equal bits.
+        return torch.cat([self._develop(frame) for frame in codes.split(1, dim=1)], dim=2)
+
+    def _develop(self, codes: Tensor) -> Tensor:
         patches = self._vqgan.decoder(self._vqgan.quantizer.lookup(codes), self._past)
         first, self._started = not self._started, True
         return self._vqgan.haar.unpatch(patches, first=first).clamp(-1, 1)

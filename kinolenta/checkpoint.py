@@ -69,8 +69,8 @@ class ModelIndex(Config):
             raise ConfigError(
                 f"The model has format version {self.format_version}; this kinolenta reads {FORMAT_VERSION}."
             )
-        if self.kinds != KINDS:
-            raise ConfigError(f"The model's stages are {self.kinds}; this kinolenta runs {KINDS}.")
+        if foreign := {name: kind for name, kind in self.kinds.items() if KINDS.get(name) != kind}:
+            raise ConfigError(f"The model has the stages {foreign}; this kinolenta runs {KINDS}.")
         if not 0 < self.fps <= 1000:
             raise ConfigError(f"ModelIndex.fps must be above 0 and at most 1000; got {self.fps}.")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kinolenta.errors import ShapeError
+from kinolenta.errors import MediaError, ShapeError
 
 FILM_SIDE_PX = 256  # a film of 64 px is a stamp on today's screens: saved ones are enlarged to about this
 
@@ -56,6 +56,8 @@ class Clip:
         """
         from kinolenta.media import write
 
+        if not isinstance(path, (str, Path)) or not str(path):
+            raise MediaError(f"A film is saved to a path (a str or Path); got {path!r}.")
         if scale is None:
             is_strip = Path(path).suffix.lower() == ".png"
             scale = 1 if is_strip else max(1, FILM_SIDE_PX // min(self.frames.shape[1:3]))

@@ -14,7 +14,7 @@ from kinolenta.checkpoint import ModelIndex, demo_folder, load_index, load_into,
 from kinolenta.clip import Clip
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import CheckpointError, ConfigError, ShapeError, require
-from kinolenta.media import read_image, resize
+from kinolenta.media import check_policy, read_image, resize
 from kinolenta.prompt import check_prompt
 from kinolenta.request import Options, Progress, Request
 from kinolenta.tokenizer import TextTokenizer
@@ -46,6 +46,12 @@ class VideoPipeline:
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> Self:
         """Load a model folder; None is the demo that comes with the package. Raises CheckpointError."""
+        require(
+            path is None or isinstance(path, (str, Path)),
+            CheckpointError,
+            "A model folder is a str or Path; got {!r}.",
+            path,
+        )
         folder = demo_folder() if path is None else Path(path)
         index = load_index(folder)
         transformer = _load(folder / "transformer", GPTConfig, GPT)
@@ -108,8 +114,8 @@ class VideoPipeline:
         most the trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely.
         temperature, top_k, top_p: see SamplingConfig. None takes the model's own default, which is in its
         ``model_index.json``. decoding: "parallel" or "sequential", which make the same clip, or "preview",
-        which makes a worse one in fewer passes. truncate: cut a sentence that is too long instead of refusing
-        it. Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
+        which makes a worse one in fewer passes. truncate: cut a sentence of too many tokens instead of
+        refusing it. Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
         request = self._request(
             prompt,
@@ -156,6 +162,7 @@ class VideoPipeline:
         progress: Progress | None = None,
     ) -> Request:
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [check_prompt(prompt)]
+        check_policy(resize_policy)
         require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
         defaults = self.index.defaults
         return Request(
@@ -219,18 +226,18 @@ class VideoPipeline:
             return self.transformer.config.grid[0]
         whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
         require(whole, ShapeError, "num_frames must be a whole number; got {!r}.", num_frames)
-        wanted = self.decoder.config.num_latent_frames(num_frames)
         require(
-            wanted <= self.transformer.config.grid[0],
+            num_frames <= self.num_frames,
             ShapeError,
             "clip of {} frames is asked for; this model makes at most {}.",
             num_frames,
             self.num_frames,
         )
-        return wanted
+        return self.decoder.config.num_latent_frames(num_frames)
 
     def _seeds(self, seed: Any, count: int) -> list[int]:
         seeds = list(seed) if isinstance(seed, (list, tuple)) else [seed] * count
+        seeds = [int(one) if isinstance(one, np.integer) else one for one in seeds]
         require(
             len(seeds) == count,
             ConfigError,

@@ -105,6 +105,8 @@ def _from_stdin() -> str:
     if sys.stdin is None:
         raise PromptError("The prompt is to be read from stdin, which is closed.")
     try:
-        return sys.stdin.read(MAX_STDIN_CHARS).strip()
-    except UnicodeDecodeError as error:
+        text = sys.stdin.read(MAX_STDIN_CHARS).strip()
+        text.encode("utf-8")  # under some locales, bytes that are no text arrive as lone surrogates
+        return text
+    except UnicodeError as error:
         raise PromptError("The prompt on stdin is not UTF-8 text.") from error

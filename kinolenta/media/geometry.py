@@ -43,8 +43,7 @@ def resize(frames: Frames, size: int | tuple[int, int], policy: Policy = "cover"
     height, width = (size, size) if isinstance(size, int) else size
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
         raise ShapeError(f"Frames of {width}x{height} px are wanted; a side may be 1 to {MAX_SIDE_PX} px.")
-    if policy not in get_args(Policy):
-        raise ShapeError(f"Unknown resize policy {policy!r}; use 'cover', 'contain' or 'exact'.")
+    check_policy(policy)
     if frames.ndim not in (3, 4) or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ShapeError(
             f"Frames must be uint8 [T, H, W, 3] and not empty; got {frames.dtype} {list(frames.shape)}."
@@ -62,6 +61,12 @@ def resize(frames: Frames, size: int | tuple[int, int], policy: Policy = "cover"
     if policy == "cover":
         return _cover(frames, height, width)
     return _contain(frames, height, width)
+
+
+def check_policy(policy: object) -> None:
+    """Raise ShapeError unless it is the name of a policy."""
+    if policy not in get_args(Policy):
+        raise ShapeError(f"Unknown resize policy {policy!r}; use 'cover', 'contain' or 'exact'.")
 
 
 def _cover(frames: Frames, height: int, width: int) -> Frames:

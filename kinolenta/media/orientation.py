@@ -9,7 +9,7 @@ import numpy as np
 
 from kinolenta.media.geometry import Frames
 
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
 _HEAD_BYTES = 1_000_000
 # EXIF orientation -> (swap rows and columns, then mirror left-right, then mirror top-bottom)
 _STEPS = {
@@ -65,7 +65,7 @@ def _read_tag(tiff: bytes) -> int:
         (count,) = struct.unpack_from(order + "H", tiff, directory)
         for index in range(count):
             tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * index)
-            if tag == _ORIENTATION_TAG:
+            if tag == ORIENTATION_TAG:
                 return int(value)
     except struct.error:  # cut off: the picture itself may still be whole
         return 0

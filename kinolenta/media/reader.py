@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from kinolenta.errors import MediaError
 from kinolenta.media.geometry import MAX_SIDE_PX, Frames
-from kinolenta.media.orientation import from_exif, from_rotation, upright
+from kinolenta.media.orientation import ORIENTATION_TAG, from_exif, from_rotation, upright
 
 MAX_IMAGE_BYTES = 64_000_000
 MAX_VIDEO_BYTES = 2_000_000_000
@@ -50,8 +50,13 @@ def read_image(source: Any) -> Frames:
     if hasattr(source, "convert") and hasattr(source, "size"):  # a PIL image; Pillow itself is not required
         width, height = source.size
         _check_size(width, height, "The image")
+        mode = getattr(source, "mode", "RGB")
+        if mode[0] in "IF":
+            raise MediaError(f"The image has the mode {mode}, more than 8 bits a value; convert it to RGB.")
         with _named_errors("The image"):
-            return _on_white(np.asarray(source.convert("RGBA"), dtype=np.uint8))
+            turned = source.getexif().get(ORIENTATION_TAG, 1) if hasattr(source, "getexif") else 1
+            pixels = _on_white(np.asarray(source.convert("RGBA"), dtype=np.uint8))
+        return upright(pixels, turned if turned in range(1, 9) else 1)
     raise MediaError(f"An image must be a path, a PIL image or a uint8 array; got {type(source).__name__}.")
 
 

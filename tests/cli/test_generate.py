@@ -32,6 +32,8 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
         0.95,
         "--model",
         tmp_path,
+        "--decoding",
+        "sequential",
         "--truncate",
     )
     assert result.code == 0
@@ -39,7 +41,7 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
     assert load == {"model": tmp_path} and (call.pop("image") == 90).all()
     assert call == {
         "prompt": "кот", "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95,
-        "truncate": True,
+        "decoding": "sequential", "truncate": True,
     }  # fmt: skip
 
 

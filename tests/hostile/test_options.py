@@ -17,6 +17,7 @@ from kinolenta.checkpoint import (
     save_weights,
 )
 from kinolenta.cli import main
+from kinolenta.clip import Clip
 from kinolenta.config import with_overrides
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import CheckpointError, ConfigError, KinolentaError, MediaError, ShapeError
@@ -65,6 +66,30 @@ def test_guidance_is_a_number(scale: object) -> None:
 def test_an_unknown_policy_is_refused_even_where_nothing_is_to_be_resized() -> None:
     with pytest.raises(ShapeError, match="Unknown resize policy 'stretch'"):
         resize(np.zeros((4, 4, 3), dtype=np.uint8), 4, "stretch")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [None, 5, b"a.mp4", ""])
+def test_a_film_is_saved_to_a_path(path: object) -> None:
+    clip = Clip(np.zeros((1, 8, 8, 3), dtype=np.uint8), 8.0, np.zeros((1, 1, 1), dtype=np.int64), "кот", 0)
+    with pytest.raises(MediaError, match="saved to a path"):
+        clip.save(path)  # type: ignore[arg-type]
+
+
+def test_pictures_of_a_library_are_turned_upright_or_refused() -> None:
+    class Picture:
+        size, mode = (3, 2), "RGB"
+
+        def getexif(self) -> dict[int, int]:
+            return {0x0112: 6}
+
+        def convert(self, mode: str) -> np.ndarray:
+            return np.full((2, 3, 4), 255, dtype=np.uint8)
+
+    assert read_image(Picture()).shape == (3, 2, 3)
+    for mode in ("I;16", "I", "F"):
+        Picture.mode = mode
+        with pytest.raises(MediaError, match=f"mode {mode}, more than 8 bits"):
+            read_image(Picture())
 
 
 def test_a_picture_that_its_library_cannot_convert_is_a_media_error() -> None:

@@ -113,7 +113,8 @@ def test_too_many_tokens_are_refused_or_cut(shipped: TextTokenizer) -> None:
     with pytest.raises(PromptError) as caught:
         shipped.encode(prompt, max_length=64)
     assert str(caught.value) == (
-        "prompt is 412 tokens; this model takes 64. Shorten it, or pass truncate=True to keep the first 64."
+        "prompt is 412 tokens; this model takes 64. Shorten it, or pass truncate (--truncate) to keep "
+        "the first 64."
     )
     assert shipped.encode(prompt, max_length=64, truncate=True) == shipped.encode(prompt)[:64]
     assert (

@@ -8,6 +8,7 @@ from kinolenta.transformer import SamplingConfig
 from kinolenta.transformer.noise import gumbel
 from kinolenta.transformer.sampler import draw, warp
 
+FIRST = torch.zeros(1, dtype=torch.int64)
 LOGITS = torch.tensor([1.0, 3.0, 0.0, 2.0, -1.0])
 
 
@@ -60,15 +61,15 @@ def test_ruled_out_codes_are_never_drawn() -> None:
 def test_numbers_that_are_not_finite_raise(temperature: float, value: float) -> None:
     logits = LOGITS.repeat(2, 1)
     logits[1, 2] = value
-    with pytest.raises(GenerationError, match=r"logits of code 17 are not finite in 10\.0% of their values"):
-        draw(logits, torch.zeros(2, 5), SamplingConfig(temperature=temperature), 17)
+    with pytest.raises(GenerationError, match=r"logits of code 17 are not finite in 20\.0% of their values"):
+        draw(logits, torch.zeros(2, 5), SamplingConfig(temperature=temperature), torch.tensor([3, 17]))
 
 
 def test_nothing_left_to_draw_raises() -> None:
     with pytest.raises(GenerationError, match=r"not finite in 100.0%"):
-        draw(torch.full((1, 5), -math.inf), None, SamplingConfig(), 0)
+        draw(torch.full((1, 5), -math.inf), None, SamplingConfig(), FIRST)
     some = torch.tensor([[-math.inf, 0.0, -math.inf, -math.inf, -math.inf]])
-    assert draw(some, gumbel(0, 0, torch.arange(1), 5), SamplingConfig(), 0).item() == 1
+    assert draw(some, gumbel(0, 0, torch.arange(1), 5), SamplingConfig(), FIRST).item() == 1
 
 
 @pytest.mark.parametrize(
