@@ -2,6 +2,7 @@
 
     python benchmarks/kernel_report.py                      # every kernel, configuration and target
     python benchmarks/kernel_report.py --targets sm_80      # one of sm_80, sm_90, sm_100, gfx942
+    python benchmarks/kernel_report.py --jobs core          # every kernel, fewer types, widths and masks
 
 Registers, spills, shared memory and instructions are facts about the code. Occupancy follows from published
 limits, the roofline time from published peaks; both are bounds and not timings. Ends with exit code 1 if a
@@ -112,15 +113,23 @@ class Binary:
     faults: list[str] = field(default_factory=list)
 
 
-def jobs(quick: bool = False) -> list[Job]:
-    """Every type and head width with the causal mask; every mask with bf16 and 64; decode likewise.
+JOB_SETS = ("core", "quick", "full")
 
-    quick: without what differs from another job in a type or a bound alone.
+
+def jobs(which: str = "full") -> list[Job]:
+    """Configurations of every kernel.
+
+    core: the causal mask, bf16 and fp32, widths 64 and 128. quick: also bf16 with 80, and every mask with
+    bf16 and 64. full: also fp16, and every type with every width.
     """
-    kinds = [(dtype, d) for dtype in DTYPES for d in (64, 80, 128)]
-    if quick:
-        kinds = [("bf16", 64), ("bf16", 80), ("bf16", 128), ("fp32", 64), ("fp32", 128)]
+    kinds = {
+        "core": [("bf16", 64), ("bf16", 128), ("fp32", 64), ("fp32", 128)],
+        "quick": [("bf16", 64), ("bf16", 80), ("bf16", 128), ("fp32", 64), ("fp32", 128)],
+        "full": [(dtype, d) for dtype in DTYPES for d in (64, 80, 128)],
+    }[which]
     plain = [Job(kernel, dtype, d, "causal") for kernel in TILES for dtype, d in kinds]
+    if which == "core":
+        return plain
     masked = [Job(kernel, "bf16", 64, m) for kernel in ("forward", "dq", "dkv", "split") for m in MASKS]
     return plain + [job for job in masked if job.mask != "causal"]
 
@@ -275,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
-    parser.add_argument("--quick", action="store_true", help="leave out near duplicates")
+    parser.add_argument("--jobs", choices=JOB_SETS, default="full", help="how many configurations (full)")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
@@ -288,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     with ProcessPoolExecutor(options.workers) as pool:
         for target in options.targets:
-            for row in pool.map(partial(build, target=target), jobs(options.quick)):
+            for row in pool.map(partial(build, target=target), jobs(options.jobs)):
                 rows.append(row)
                 tile = "x".join(map(str, row.tile[:2])) + f" w{row.tile.num_warps} s{row.tile.num_stages}"
                 job = f"{row.job.kernel:8} {row.job.dtype:5} {row.job.head_dim:<4} {row.job.mask:15}"

@@ -37,6 +37,7 @@ from kinolenta.evaluation.quality import Coding, Row, check_ceiling, coding, hel
 from kinolenta.evaluation.sheet import contact_sheet
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
+from kinolenta.transformer.generate import DECODINGS
 
 BATCH = 16
 SAMPLING = ("guidance_scale", "temperature", "top_k", "top_p")
@@ -56,6 +57,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--top-p", type=float)
+    parser.add_argument("--decoding", choices=DECODINGS, default="parallel")
     parser.add_argument(
         "--world-clips", type=int, default=128, help="dev clips of the world for the VQGAN (128)"
     )
@@ -90,7 +92,7 @@ def generated_clips(pipe: VideoPipeline, captions: list[str], options: argparse.
         for start in range(0, len(captions), BATCH):
             prompts = captions[start : start + BATCH]
             seeds = [options.seed + start + i for i in range(len(prompts))]
-            frames += [clip.frames for clip in pipe(prompts, seed=seeds, **sampling)]
+            frames += [clip.frames for clip in pipe(prompts, seed=seeds, decoding=options.decoding, **sampling)]
             bar.update(len(prompts))
     return np.stack(frames)
 
@@ -188,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
         setting = {
             "benchmark": "quality", "model": str(options.model or "demo"), "split": options.split,
             "num_clips": options.clips, "seed": options.seed,
-            "sampling": {name: getattr(options, name) for name in SAMPLING},
+            "sampling": {name: getattr(options, name) for name in SAMPLING}, "decoding": options.decoding,
             "torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads(),
         }  # fmt: skip
         print(f"quality  |  {setting['model']}  {options.split}  {options.clips} clips  seed {options.seed}  "

@@ -6,11 +6,12 @@ section 3.4, does the same with bits).
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from kinolenta.transformer import GPTConfig, Strip
+from kinolenta.transformer import GPT, GPTConfig, Strip
 
 
 def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Generator) -> Strip:
@@ -33,14 +34,34 @@ def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Gener
     others = torch.arange(batch)[:, None] + torch.randint(1, max(2, batch), (batch, n), generator=generator)
     other = codes[others % batch, torch.arange(n)]
     replaced = torch.stack((neighbour, other, _near(codes, config, generator))).gather(0, kind[None])[0]
-    token_ids = strip.token_ids.scatter(1, slots, replaced.where(wrong, codes) + config.text_vocab_size)
-    return Strip(
-        token_ids=token_ids,
-        text_start=strip.text_start,
-        code_start=strip.code_start,
-        length=strip.length,
-        num_codes=n,
-    )
+    return _with_codes(strip, slots, replaced.where(wrong, codes) + config.text_vocab_size)
+
+
+@torch.no_grad()
+def draft(model: GPT, strip: Strip, window: int, generator: torch.Generator) -> Strip:
+    """The strip with ``window`` codes in a row, somewhere in each clip of the first half of the rows, drawn
+    by the model itself from the codes that stood before them.
+
+    Such windows are what parallel decoding looks at; a model that has seen them agrees sooner with what it
+    will say once they are right (Kou et al. 2024, arXiv:2403.00835, train on whole decoding trajectories).
+    """
+    rows = strip.rows(slice(len(strip.token_ids) // 2))
+    batch = len(rows.token_ids)
+    last = max(strip.num_codes - window, 0)
+    start = torch.randint(last + 1, (batch, 1), generator=generator)
+    places = start + torch.arange(min(window, strip.num_codes))
+    slots = rows.code_start[:, None] + places
+    hidden = model(rows)
+    logits = model.code_logits(hidden[torch.arange(batch)[:, None], slots - 1]).float()
+    waiting = torch.empty_like(logits).exponential_(generator=generator)
+    drawn = (logits - waiting.log()).argmax(-1) + model.config.text_vocab_size
+    drafted = _with_codes(rows, slots, drawn)
+    token_ids = torch.cat((drafted.token_ids, strip.token_ids[batch:]))
+    return replace(strip, token_ids=token_ids)
+
+
+def _with_codes(strip: Strip, slots: Tensor, joint_ids: Tensor) -> Strip:
+    return replace(strip, token_ids=strip.token_ids.scatter(1, slots, joint_ids))
 
 
 def _near(codes: Tensor, config: GPTConfig, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from kinolenta.config import Config
 from kinolenta.data.codes import Shard, open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
-from kinolenta.training.corruption import corrupt
+from kinolenta.training.corruption import corrupt, draft
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.transformer import GPT, GPTConfig, SequenceLayout
 from kinolenta.transformer.layout import Strip
@@ -31,6 +31,7 @@ class TransformerTrainConfig(Config):
     start: folder of a trained transformer to go on from, or None.
     caption_dropout: share of rows whose caption stands on the right instead of the left.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
+    draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
     text_weight: weight of the right texts' loss.
     """
 
@@ -44,6 +45,7 @@ class TransformerTrainConfig(Config):
     steps: int = 2000
     caption_dropout: float = 0.1
     corruption: float = 0.0
+    draft_window: int = 0
     text_weight: float = 0.1
     dtype: str = "float32"
     eval_every: int = 250
@@ -66,6 +68,12 @@ class TransformerTrainConfig(Config):
         )
         require(
             0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
+        )
+        require(
+            self.draft_window >= 0,
+            ConfigError,
+            "draft_window must not be negative; got {}.",
+            self.draft_window,
         )
         require(
             self.dtype in ("float32", "bfloat16"),
@@ -93,6 +101,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         strip = rows.batch(step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
+        shown = draft(model, shown, config.draft_window, generator) if config.draft_window else shown
 
         def loss_of(strip: Strip = strip, shown: Strip = shown) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
