@@ -36,7 +36,7 @@ from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import ConfigError, KinolentaError, MediaError, require
 from kinolenta.evaluation.quality import Coding, coding
 from kinolenta.files import check_writable, write_json
-from kinolenta.training.decoder import to_float
+from kinolenta.pixels import to_float
 
 LEAST_RUNS = 20
 

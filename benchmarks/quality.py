@@ -92,7 +92,9 @@ def generated_clips(pipe: VideoPipeline, captions: list[str], options: argparse.
         for start in range(0, len(captions), BATCH):
             prompts = captions[start : start + BATCH]
             seeds = [options.seed + start + i for i in range(len(prompts))]
-            frames += [clip.frames for clip in pipe(prompts, seed=seeds, decoding=options.decoding, **sampling)]
+            frames += [
+                clip.frames for clip in pipe(prompts, seed=seeds, decoding=options.decoding, **sampling)
+            ]
             bar.update(len(prompts))
     return np.stack(frames)
 

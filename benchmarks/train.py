@@ -51,7 +51,9 @@ def batch_of(config: GPTConfig, batch: int) -> Strip:
     frames, height, width = config.grid
     codes = torch.randint(config.codebook_size, (batch, frames, height, width), generator=generator)
     first = 10  # behind the special ids
-    texts = torch.randint(first, config.text_vocab_size, (batch, config.text_len * 2 // 3), generator=generator)
+    texts = torch.randint(
+        first, config.text_vocab_size, (batch, config.text_len * 2 // 3), generator=generator
+    )
     return SequenceLayout(config).pack(texts.tolist(), codes)
 
 
@@ -117,23 +119,29 @@ def report(
     options: argparse.Namespace, config: GPTConfig, slots: int, work: int, times: dict[str, list[float]]
 ) -> None:
     parameters = sum(p.numel() for p in GPT(config).parameters())
+    print(f"training  |  CPU, {torch.get_num_threads()} threads  torch {torch.__version__}")
     print(
-        f"training  |  CPU, {torch.get_num_threads()} threads  torch {torch.__version__}  {config.n_layer} layers "
-        f"of {config.d_model}, {parameters / 1e6:.1f} M parameters, batch {options.batch}, {slots} tokens, "
-        f"{work / 1e9:.0f} GFLOP a step"
+        f"{config.n_layer} layers of {config.d_model}, {parameters / 1e6:.1f} M parameters, batch "
+        f"{options.batch}, {slots} tokens, {work / 1e9:.0f} GFLOP a step\n"
     )
-    print(f"{'type':<10}{'s a step':>10}{'[p20':>9}{'p80]':>9}{'tokens/s':>10}{'GFLOP/s':>10}{'ceiling':>10}{'share':>8}")
+    print(
+        f"{'type':<10}{'s a step':>10}{'[p20':>9}{'p80]':>9}{'tokens/s':>10}{'GFLOP/s':>10}"
+        f"{'ceiling':>10}{'share':>8}"
+    )
     rows: dict[str, Any] = {}
     for name, values in times.items():
         low, median, high = np.percentile(values[WARM_UP:], (20, 50, 80))
-        limit = ceiling(DTYPES[name])
+        limit, rate = ceiling(DTYPES[name]), work / median
         rows[name] = {
-            "seconds": float(median), "tokens_a_second": slots / median, "flops": work / median,
-            "ceiling": limit, "share": work / median / limit,
-        }  # fmt: skip
+            "seconds": float(median),
+            "tokens_a_second": slots / median,
+            "flops": rate,
+            "ceiling": limit,
+            "share": rate / limit,
+        }
         print(
-            f"{name:<10}{median:>10.3f}{low:>9.3f}{high:>9.3f}{slots / median:>10.0f}{work / median / 1e9:>10.1f}"
-            f"{limit / 1e9:>10.1f}{work / median / limit:>8.1%}"
+            f"{name:<10}{median:>10.3f}{low:>9.3f}{high:>9.3f}{slots / median:>10.0f}{rate / 1e9:>10.1f}"
+            f"{limit / 1e9:>10.1f}{rate / limit:>8.1%}"
         )
     print(json.dumps({"benchmark": "train", "n_layer": config.n_layer, "d_model": config.d_model,
                       "batch": options.batch, "rows": rows}))  # fmt: skip

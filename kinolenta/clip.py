@@ -3,6 +3,7 @@
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,16 @@ from numpy.typing import NDArray
 from kinolenta.errors import MediaError, ShapeError
 
 FILM_SIDE_PX = 256  # a film of 64 px is a stamp on today's screens: saved ones are enlarged to about this
+
+
+class Score(NamedTuple):
+    """How well a text fits a clip, in nats, the higher the better.
+
+    gain: log p(clip | text) - log p(clip). text_log_prob: log p(text | clip); longer texts have lower ones.
+    """
+
+    gain: float
+    text_log_prob: float
 
 
 @dataclass(frozen=True, eq=False)

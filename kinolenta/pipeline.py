@@ -5,20 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import numpy as np
-import torch
-from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kinolenta.checkpoint import ModelIndex, demo_folder, load_index, load_into, load_weights
-from kinolenta.clip import Clip
+from kinolenta.clip import Clip, Score
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import CheckpointError, ConfigError, ShapeError, require
-from kinolenta.media import check_policy, read_image, resize
+from kinolenta.grid import GridPrompts
+from kinolenta.media import check_policy
+from kinolenta.pixels import to_float, to_uint8
 from kinolenta.prompt import check_prompt
-from kinolenta.request import Options, Progress, Request
+from kinolenta.reader import Film, Reader
+from kinolenta.request import Options, Progress, Request, check_best_of, listed_seeds, repeated
 from kinolenta.tokenizer import TextTokenizer
-from kinolenta.transformer import GPT, GPTConfig, SamplingConfig
+from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs
 from kinolenta.transformer.stable import row_stable
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ class VideoPipeline:
         # Weights laid out once for decoding, so that no call pays for it.
         self.transformer, self.decoder = row_stable(transformer.eval()), decoder.eval()
         self._check_parts()
+        self._prompts = GridPrompts(
+            self.encode,
+            (self.height, self.width),
+            fps=self.fps,
+            time_stride=self.time_stride,
+            space_stride=self.decoder.config.space_stride,
+        )
+        self._reader = Reader(tokenizer, self.transformer, self._prompts, self.num_frames)
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> Self:
@@ -89,49 +98,33 @@ class VideoPipeline:
     @overload
     def __call__(self, prompt: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Clip]: ...
 
-    def __call__(
-        self,
-        prompt: str | Sequence[str],
-        *,
-        image: Any = None,
-        seed: int | Sequence[int] = 0,
-        num_frames: int | None = None,
-        guidance_scale: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        decoding: str = "parallel",
-        resize_policy: "Policy" = "cover",
-        truncate: bool = False,
-        progress: Progress | None = None,
-    ) -> Clip | list[Clip]:
+    def __call__(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Clip | list[Clip]:
         """Make a clip of a Russian sentence, or a list of clips of a list of sentences.
 
-        A clip is decided by its sentence, seed and options: alone or in a list, it is the same.
-        image: the first frame, given as a path, a PIL image or a uint8 array [H, W, 3]; it comes back as the
-        decoder sees it. resize_policy: how it is brought to the frame size, "cover", "contain" or "exact".
+        A clip is decided by its sentence, seed and options: alone or in a list, it is the same. Options:
+
         seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride, at
         most the trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely.
-        temperature, top_k, top_p: see SamplingConfig. None takes the model's own default, which is in its
-        ``model_index.json``. decoding: "parallel" or "sequential", which make the same clip, or "preview",
-        which makes a worse one in fewer passes. truncate: cut a sentence of too many tokens instead of
-        refusing it. Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
+        negative_prompt: what guidance leads away from. temperature, top_k, top_p: see SamplingConfig;
+        first_frame_temperature, first_frame_top_k, first_frame_top_p: the same of the first frame alone, if
+        it shall be drawn otherwise. None takes the model's own default, which is in its ``model_index.json``.
+
+        image: the first frame, given as a path, a PIL image or a uint8 array [H, W, 3]; rows: keep only so
+        many of its rows of codes, from the top. video: a film to go on from, a path or a uint8 array
+        [T, H, W, 3] at the model's rate; video_frames: keep only so many of its frames. Whole latent frames
+        are kept: 1 + a multiple of time_stride. What is given comes back as the decoder sees it, or with
+        keep_pixels=True as it was. resize_policy: how pictures are brought to the frame size, "cover",
+        "contain" or "exact".
+
+        best_of: draw so many candidates and return the one with the highest score; scorer: a function of a
+        clip that takes the place of ``Clip.score``. decoding: "parallel" or "sequential", which make the same
+        clip, or "preview", which makes a worse one in fewer passes. truncate: cut a sentence of too many
+        tokens instead of refusing it. progress: called with (codes drawn, codes in all).
+        Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
-        request = self._request(
-            prompt,
-            image=image,
-            seed=seed,
-            num_frames=num_frames,
-            guidance_scale=guidance_scale,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            decoding=decoding,
-            resize_policy=resize_policy,
-            truncate=truncate,
-            progress=progress,
-        )
+        request = self._request(prompt, **options)
         clips = [clip for rows in request.batches() for clip in self._clips(request, rows)]
+        clips = [request.best(clips[i : i + request.best_of]) for i in range(0, len(clips), request.best_of)]
         return clips[0] if isinstance(prompt, str) else clips
 
     def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[NDArray[np.uint8]]:
@@ -141,21 +134,49 @@ class VideoPipeline:
         the first frame is asked for.
         """
         request = self._request(check_prompt(prompt), **options)
-        rows, stream = slice(0, 1), self.decoder.stream()
+        require(request.best_of == 1, ConfigError, "a stream is of one clip; best_of must be 1.")
+        rows, stream, shown = slice(0, 1), self.decoder.stream(), 0
         for codes in request.frames(request.start(self.transformer, rows), rows):
-            yield from _to_uint8(stream.push(codes[:, -1:])[0])
+            frames = request.pixels(to_uint8(stream.push(codes[:, -1:]))[0], shown)
+            shown += len(frames)
+            yield from frames
+
+    def caption(self, clip: Film) -> str:
+        """What a clip shows, in a Russian sentence.
+
+        clip: from this pipeline, or a film as a path or a uint8 array [T, H, W, 3] at the model's rate, of
+        which at most the trained length is looked at. Raises MediaError or ShapeError for what is no film.
+        """
+        return self._reader.caption(clip)
+
+    def score(self, clip: Film, texts: str | Sequence[str]) -> list[Score]:
+        """How well each text fits the clip; see Score. clip: as in ``caption``.
+
+        Raises PromptError for bad texts, MediaError or ShapeError for what is no film.
+        """
+        return self._reader.score(clip, [texts] if isinstance(texts, str) else texts)
 
     def _request(
         self,
         prompt: Any,
         *,
         image: Any = None,
+        rows: int | None = None,
+        video: Any = None,
+        video_frames: int | None = None,
+        keep_pixels: bool = False,
         seed: int | Sequence[int] = 0,
         num_frames: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        first_frame_temperature: float | None = None,
+        first_frame_top_k: int | None = None,
+        first_frame_top_p: float | None = None,
+        best_of: int = 1,
+        scorer: Callable[[Clip], float] | None = None,
         decoding: str = "parallel",
         resize_policy: "Policy" = "cover",
         truncate: bool = False,
@@ -163,20 +184,36 @@ class VideoPipeline:
     ) -> Request:
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [check_prompt(prompt)]
         check_policy(resize_policy)
+        check_best_of(best_of, scorer)
         require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
-        defaults = self.index.defaults
+        text_ids = [self._encode(one, truncate) for one in prompts]
+        seeds = listed_seeds(seed, len(prompts))
+        own = self.index.defaults
+        sampling = SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
+        sampling = sampling.changed(temperature, top_k, top_p)
+        num_latent_frames = self._latent_frames(num_frames)
+        given = self._prompts.of(
+            image,
+            video,
+            rows=rows,
+            video_frames=video_frames,
+            num_frames=self.decoder.config.num_frames(num_latent_frames),
+            policy=resize_policy,
+        )
         return Request(
-            prompts=prompts,
-            seeds=self._seeds(seed, len(prompts)),
-            text_ids=[self._encode(one, truncate) for one in prompts],
-            num_latent_frames=self._latent_frames(num_frames),
-            known=None if image is None else self._first_codes(image, resize_policy),
-            sampling=SamplingConfig(
-                temperature=defaults.temperature if temperature is None else temperature,
-                top_k=defaults.top_k if top_k is None else top_k,
-                top_p=defaults.top_p if top_p is None else top_p,
-            ),
-            guidance_scale=defaults.guidance_scale if guidance_scale is None else guidance_scale,
+            prompts=repeated(prompts, best_of),
+            text_ids=repeated(text_ids, best_of),
+            seeds=repeated(seeds, best_of),
+            candidates=[*range(best_of)] * len(prompts),
+            num_latent_frames=num_latent_frames,
+            given=given,
+            keep_pixels=keep_pixels,
+            sampling=sampling,
+            first_sampling=sampling.changed(first_frame_temperature, first_frame_top_k, first_frame_top_p),
+            guidance_scale=own.guidance_scale if guidance_scale is None else guidance_scale,
+            negative_ids=None if negative_prompt is None else self._encode(negative_prompt, truncate),
+            best_of=best_of,
+            scorer=scorer,
             decoding=decoding,
             progress=progress,
         )
@@ -187,13 +224,16 @@ class VideoPipeline:
             pass
         made = generation.result()
         without = made.log_prob_uncond
+        if without is None and request.best_of > 1:
+            without = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes).sum(1)
         return [
             Clip(
-                frames=self._develop(codes),
+                frames=request.pixels(self._develop(codes)),
                 fps=self.fps,
                 codes=codes.numpy(),
                 prompt=request.prompts[rows][row],
                 seed=request.seeds[rows][row],
+                candidate=request.candidates[rows][row],
                 score=None if without is None else float(made.log_prob[row] - without[row]),
                 log_prob=float(made.log_prob[row]),
                 passes=made.passes,
@@ -203,23 +243,20 @@ class VideoPipeline:
 
     def reconstruct(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Frames through the VQGAN and back: what the codes keep of them. uint8 [T, H, W, 3] both ways."""
-        return self._develop(self.decoder.encode(_to_float(frames))[0])
+        return self._develop(self.encode(frames))
 
     def encode(self, frames: NDArray[np.uint8]) -> Tensor:
         """Codes int64 [t, h, w] of frames uint8 [T, H, W, 3], T = 1 + a multiple of time_stride."""
-        return self.decoder.encode(_to_float(frames))[0]
+        is_clip = isinstance(frames, np.ndarray) and frames.ndim == 4
+        require(is_clip, ShapeError, "frames must be a uint8 array [T, H, W, 3].")
+        return self.decoder.encode(to_float(frames[None]))[0]
 
     def _develop(self, codes: Tensor) -> NDArray[np.uint8]:
-        return _to_uint8(self.decoder.decode(codes[None])[0])
+        return to_uint8(self.decoder.decode(codes[None]))[0]
 
     def _encode(self, prompt: str, truncate: bool) -> list[int]:
         limit = self.transformer.config.text_len
         return self.tokenizer.encode(check_prompt(prompt), max_length=limit, truncate=truncate)
-
-    def _first_codes(self, image: Any, policy: "Policy") -> Tensor:
-        """Codes [1, h * w] of the first frame."""
-        frame = resize(read_image(image)[None], (self.height, self.width), policy)
-        return self.encode(frame).flatten()[None]
 
     def _latent_frames(self, num_frames: int | None) -> int:
         if num_frames is None:
@@ -234,18 +271,6 @@ class VideoPipeline:
             self.num_frames,
         )
         return self.decoder.config.num_latent_frames(num_frames)
-
-    def _seeds(self, seed: Any, count: int) -> list[int]:
-        seeds = list(seed) if isinstance(seed, (list, tuple)) else [seed] * count
-        seeds = [int(one) if isinstance(one, np.integer) else one for one in seeds]
-        require(
-            len(seeds) == count,
-            ConfigError,
-            "The number of seeds is {}, that of prompts {}; pass one seed, or one each.",
-            len(seeds),
-            count,
-        )
-        return seeds
 
     def _check_parts(self) -> None:
         gpt, vqgan = self.transformer.config, self.decoder.config
@@ -270,25 +295,3 @@ def _load(folder: Path, config_class: Any, module_class: Callable[[Any], ModuleT
     module = module_class(config)
     load_into(module, state, str(folder / "model.safetensors"))
     return module.requires_grad_(False)
-
-
-def _to_float(frames: NDArray[np.uint8]) -> Tensor:
-    """uint8 [T, H, W, 3] to float [1, 3, T, H, W] in [-1, 1]. Raises ShapeError for anything else."""
-    require(
-        isinstance(frames, np.ndarray)
-        and frames.ndim == 4
-        and frames.shape[-1] == 3
-        and frames.dtype == np.uint8,
-        ShapeError,
-        "frames must be a uint8 array [T, H, W, 3]; got {}.",
-        f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__,
-    )
-    return (
-        rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> 1 c t h w").float() / 127.5 - 1
-    )
-
-
-def _to_uint8(frames: Tensor) -> NDArray[np.uint8]:
-    """float [3, T, H, W] in [-1, 1] to uint8 [T, H, W, 3]."""
-    scaled = ((frames + 1) * 127.5).round().to(torch.uint8)
-    return rearrange(scaled, "c t h w -> t h w c").contiguous().numpy()

@@ -2,29 +2,47 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from kinolenta.clip import Clip
+from kinolenta.errors import ConfigError, require
+from kinolenta.grid import GridPrompt
 from kinolenta.transformer import GPT, Generation, SamplingConfig
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
 
 MAX_BATCH = 16  # prompts drawn side by side; a longer list is cut, with no change to any clip
+MAX_CANDIDATES = 256
 Progress = Callable[[int, int], None]  # called with (codes drawn, codes in all)
+
+T = TypeVar("T")
 
 
 class Options(TypedDict, total=False):
     """The keyword arguments of a call; ``VideoPipeline.__call__`` says what each of them means."""
 
     image: Any
+    rows: int | None
+    video: Any
+    video_frames: int | None
+    keep_pixels: bool
     seed: int | Sequence[int]
     num_frames: int | None
     guidance_scale: float | None
+    negative_prompt: str | None
     temperature: float | None
     top_k: int | None
     top_p: float | None
+    first_frame_temperature: float | None
+    first_frame_top_k: int | None
+    first_frame_top_p: float | None
+    best_of: int
+    scorer: Callable[[Clip], float] | None
     decoding: str
     resize_policy: "Policy"
     truncate: bool
@@ -33,18 +51,24 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Request:
-    """Prompts with their ids and seeds, and what holds for all of them.
+    """Prompts with their ids, seeds and numbers as candidates, and what holds for all of them.
 
-    known: codes [1, k] that every clip begins with, or None.
+    given: what every clip keeps, or None; keep_pixels: not only its codes.
     """
 
     prompts: list[str]
     text_ids: list[list[int]]
     seeds: list[int]
-    known: Tensor | None
+    candidates: list[int]
+    given: GridPrompt | None
+    keep_pixels: bool
     num_latent_frames: int
     sampling: SamplingConfig
+    first_sampling: SamplingConfig
     guidance_scale: float
+    negative_ids: list[int] | None
+    best_of: int
+    scorer: Callable[[Clip], float] | None
     decoding: str
     progress: Progress | None
 
@@ -55,16 +79,29 @@ class Request:
 
     def start(self, transformer: GPT, rows: slice) -> Generation:
         """The generation of some of the prompts; raises what ``Generation`` does."""
+        count, given = rows.stop - rows.start, self.given
         return Generation(
             transformer,
             self.text_ids[rows],
             seeds=self.seeds[rows],
-            known_codes=None if self.known is None else self.known.expand(rows.stop - rows.start, -1),
+            candidates=self.candidates[rows],
+            known_codes=None if given is None else given.known_codes().expand(count, -1),
+            order=None if given is None else given.order(self.num_latent_frames),
             num_latent_frames=self.num_latent_frames,
             sampling=self.sampling,
+            first_sampling=None if self.first_sampling == self.sampling else self.first_sampling,
             guidance_scale=self.guidance_scale,
+            negative_text_ids=None if self.negative_ids is None else [self.negative_ids] * count,
             decoding=self.decoding,
         )
+
+    def best(self, clips: Sequence[Clip]) -> Clip:
+        """The candidate with the highest score; the first of equals."""
+        return max(clips, key=self.scorer or _own_score) if len(clips) > 1 else clips[0]
+
+    def pixels(self, frames: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+        """Developed frames, ``first`` and on, as the clip shows them."""
+        return frames if self.given is None or not self.keep_pixels else self.given.keep(frames, first)
 
     def frames(self, generation: Generation, rows: slice) -> Iterator[Tensor]:
         """Codes [b, t + 1, h, w] after each latent frame t, reported to ``progress`` on the way."""
@@ -74,3 +111,44 @@ class Request:
                 done = rows.start * per_clip + codes.numel()
                 self.progress(done, len(self.prompts) * per_clip)
             yield codes
+
+
+def repeated(values: Sequence[T], times: int) -> list[T]:
+    """Each value so many times in a row."""
+    return [value for value in values for _ in range(times)]
+
+
+def listed_seeds(seed: Any, count: int) -> list[int]:
+    """A seed for each of so many prompts, from one or from a list. Raises ConfigError."""
+    seeds = list(seed) if isinstance(seed, (list, tuple)) else [seed] * count
+    seeds = [int(one) if isinstance(one, np.integer) else one for one in seeds]
+    require(
+        len(seeds) == count,
+        ConfigError,
+        "The number of seeds is {}, that of prompts {}; pass one seed, or one each.",
+        len(seeds),
+        count,
+    )
+    return seeds
+
+
+def check_best_of(best_of: object, scorer: object) -> None:
+    """Raise ConfigError unless best_of is a number of candidates and scorer can be called."""
+    require(
+        isinstance(best_of, int) and not isinstance(best_of, bool) and 1 <= best_of <= MAX_CANDIDATES,
+        ConfigError,
+        "best_of is {!r}; it must be a whole number in 1..{}.",
+        best_of,
+        MAX_CANDIDATES,
+    )
+    require(
+        scorer is None or callable(scorer),
+        ConfigError,
+        "scorer must be a function of a clip; got {!r}.",
+        scorer,
+    )
+
+
+def _own_score(clip: Clip) -> float:
+    assert clip.score is not None
+    return clip.score

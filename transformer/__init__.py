@@ -5,6 +5,7 @@ from kinolenta.transformer.generate import Generated, Generation, generate
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.loss import StripLoss, strip_loss
+from kinolenta.transformer.reading import Reading, code_log_probs
 from kinolenta.transformer.sampler import SamplingConfig
 
 __all__ = [
@@ -12,10 +13,12 @@ __all__ = [
     "GPTConfig",
     "Generated",
     "Generation",
+    "Reading",
     "SamplingConfig",
     "SequenceLayout",
     "Strip",
     "StripLoss",
+    "code_log_probs",
     "generate",
     "strip_loss",
 ]

@@ -23,8 +23,8 @@ class KVCache:
     Rows of copy c of clip i stand at c * clips + i; their text ends at the same slot
     (``SequenceLayout.pack_prefill``).
     layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
-    history: [clips, h * w + num_codes], the codes so far after a frame of "none", so that column i is what
-    stood one frame before the place of code i. codes: the view of it without that frame.
+    history: [clips, 1 + num_codes], the codes so far after a "none". codes: the view of it without that.
+    earlier: [num_codes], for each code the column of ``history`` that holds what stood one frame earlier.
     cos, sin: rotary tables of the code slots, [num_codes, 1, d]. inputs, place_rows, head: tables of the
     model.
     """
@@ -33,6 +33,7 @@ class KVCache:
     pad: Tensor
     history: Tensor
     codes: Tensor
+    earlier: Tensor
     cos: Tensor
     sin: Tensor
     inputs: CodeInputs
@@ -45,14 +46,15 @@ class KVCache:
         return len(self.pad) // len(self.history)
 
 
-def prefill(model: GPT, strip: Strip, num_codes: int, copies: int = 1) -> tuple[KVCache, Tensor]:
+def prefill(model: GPT, strip: Strip, order: Tensor, copies: int = 1) -> tuple[KVCache, Tensor]:
     """Run the texts in one pass; returns the cache and logits [rows, codebook_size] of the first code.
 
     model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
-    strip: from ``pack_prefill`` without codes, the clips' rows ``copies`` times over. num_codes: how many
-    codes the clips will have.
+    strip: from ``pack_prefill`` without codes, in this order, the clips' rows ``copies`` times over.
+    order: [num_codes] int64, the raster index of each code that the clips will have.
     """
     config, layout = model.config, model.layout
+    order, num_codes = order.to(model.kind.device), len(order)
     rows, device = strip.token_ids.shape[0], strip.token_ids.device
     shape = (
         config.n_layer,
@@ -63,22 +65,20 @@ def prefill(model: GPT, strip: Strip, num_codes: int, copies: int = 1) -> tuple[
         config.head_dim,
     )
     memory = torch.zeros(shape, dtype=model.kind.dtype, device=device)
-    indices = torch.arange(num_codes + 1, device=device)
-    places = F.pad(layout.places(indices[:-1]), (1, 0))[None]  # text axis 0
+    places = F.pad(layout.places(order), (1, 0))[None]  # text axis 0
     cos, sin = rotary_tables(places, model.frequencies)
-    history = torch.zeros(
-        rows // copies, config.codes_per_frame + num_codes, dtype=torch.int64, device=device
-    )
-    history[:, : config.codes_per_frame] = config.codebook_size
+    history = torch.zeros(rows // copies, 1 + num_codes, dtype=torch.int64, device=device)
+    history[:, 0] = config.codebook_size
     cache = KVCache(
         layers=[(keys[:rows], values[:rows]) for keys, values in memory.unbind()],
         pad=strip.text_start,
         history=history,
-        codes=history[:, config.codes_per_frame :],
+        codes=history[:, 1:],
+        earlier=_earlier(order, config.codes_per_frame),
         cos=cos[0],
         sin=sin[0],
         inputs=model.code_inputs(),
-        place_rows=model.place_rows(indices),
+        place_rows=model.place_rows(order),
         head=input_major(model.code_head()),
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
@@ -92,15 +92,15 @@ def prefill(model: GPT, strip: Strip, num_codes: int, copies: int = 1) -> tuple[
 
 
 def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
-    """Run ``cache.codes`` at raster indices start .. start + n - 1, start [clips] int64.
+    """Run ``cache.codes`` number start .. start + n - 1, start [clips] int64.
 
     Returns hidden states [rows, n, d_model], from which ``cache.head`` makes the logits of the codes after
-    them. A window may overwrite an earlier one.
+    them; so the last code of all is never run. A window may overwrite an earlier one.
     """
     index = start[:, None] + torch.arange(n, device=start.device)  # clips n
     inputs, copies = cache.inputs, cache.copies
     x = F.embedding(cache.codes.gather(1, index), inputs.code)
-    x += F.embedding(cache.history.gather(1, index + 1), inputs.previous)
+    x += F.embedding(cache.history.gather(1, cache.earlier[index + 1]), inputs.previous)
     x += F.embedding(cache.place_rows[index + 1], inputs.place)
     cos, sin = cache.cos[index], cache.sin[index]
     if copies > 1:
@@ -108,3 +108,12 @@ def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
         cos, sin = cos.repeat(copies, 1, 1, 1), sin.repeat(copies, 1, 1, 1)
     mask = Causal(start=start + model.layout.text_slots, pad=cache.pad)
     return model.run_blocks(x, cos, sin, mask, cache.layers)
+
+
+def _earlier(order: Tensor, per_frame: int) -> Tensor:
+    """For each code of the order 1 + the number of the one a frame earlier, if that comes before; else 0."""
+    numbers = torch.arange(len(order), device=order.device)
+    numbers_at = order.new_full((int(order.max()) + 1,), len(order))
+    numbers_at[order] = numbers
+    before = numbers_at[(order - per_frame).clamp(min=0)]
+    return (before + 1).where((order >= per_frame) & (before < numbers), 0)

@@ -6,6 +6,7 @@ time would have drawn, because their context is; so is the first that differs, s
 does not. Its successors become better drafts. docs/decoding.md has the proof.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -32,29 +33,36 @@ class FixedPoint:
         model: GPT,
         cache: KVCache,
         logits: Tensor,
+        order: Tensor,
         *,
         streams: Sequence[tuple[int, int]],
         num_known: int,
         sampling: SamplingConfig,
+        first_sampling: SamplingConfig | None = None,
         guidance_scale: float | None,
         window: int,
         least: int = 1,
     ) -> None:
-        """logits: what ``prefill`` returns. The first num_known codes stand in ``cache.codes`` already.
+        """logits: what ``prefill`` returns for this order. The first num_known codes stand in ``cache.codes``
+        already.
 
-        streams: (seed, candidate) of each clip. guidance_scale: None if the rows are not pairs.
-        window: drafts a pass; 1 draws the codes one by one. least: codes that each pass makes final even if
-        their context was a draft; more than 1 gives up exactness.
+        streams: (seed, candidate) of each clip. first_sampling: of the first latent frame, if otherwise.
+        guidance_scale: None if the rows are not pairs. window: drafts a pass; 1 draws the codes one by one.
+        least: codes that each pass makes final even if their context was a draft; more than 1 gives up
+        exactness.
         """
-        self.model, self.cache, self.sampling = model, cache, sampling
+        self.model, self.cache = model, cache
+        self.sampling, self.first_sampling = sampling, first_sampling
+        self.order = order.to(logits.device)
         self.guidance_scale, self.least = guidance_scale, least
         batch, self.num_codes = cache.codes.shape
         self.window = max(1, min(window, self.num_codes - 1))
         self.per_frame = model.config.codes_per_frame
+        self.needed = _codes_needed(order, self.per_frame)
         self.passes = 1
         self.log_probs = torch.zeros(2, batch, self.num_codes, dtype=torch.float64, device=logits.device)
-        noisy = sampling.temperature > 0
-        self.noise = NoiseWindow(streams, model.config.codebook_size, self.window) if noisy else None
+        noisy = sampling.temperature > 0 or (first_sampling is not None and first_sampling.temperature > 0)
+        self.noise = NoiseWindow(streams, model.config.codebook_size, self.window, order) if noisy else None
         self.done = torch.full((batch,), num_known, device=logits.device)
         self.settled = (self.done - 1).clamp(min=0)
         self.drafted = self.done.clone()  # leading codes that are final or have a draft
@@ -71,20 +79,21 @@ class FixedPoint:
 
     def run(self) -> Iterator[int]:
         """Draw all codes; yields how many latent frames of every clip are final whenever there are more."""
-        announced = 0
+        complete = 0
         while True:
-            complete = int(self.done.min()) // self.per_frame
-            if complete > announced:
-                announced = complete
+            done, before = int(self.done.min()), complete
+            while complete < len(self.needed) and self.needed[complete] <= done:
+                complete += 1
+            if complete > before:
                 yield complete
-            if complete * self.per_frame == self.num_codes:
+            if done == self.num_codes:
                 return
             self._pass()
 
     def _pass(self) -> None:
         codes, n = self.cache.codes, self.window
         start = self.settled.clamp(max=self.num_codes - 1 - n)
-        index = start[:, None] + torch.arange(1, n + 1, device=start.device)  # places drawn in this pass
+        index = start[:, None] + torch.arange(1, n + 1, device=start.device)  # codes drawn in this pass
         self._draft(index)
         hidden = decode_window(self.model, self.cache, start, n)
         self.passes += 1
@@ -105,21 +114,26 @@ class FixedPoint:
         new = index >= self.drafted[:, None]
         if not bool(new.any()):
             return
-        earlier = history.gather(1, index)
+        earlier = history.gather(1, self.cache.earlier[index])
         last = codes.gather(1, self.drafted[:, None] - 1)
         guess = earlier.where(earlier < self.model.config.codebook_size, last)
         codes.scatter_(1, index, guess.where(new, codes.gather(1, index)))
         self.drafted = torch.maximum(self.drafted, index[:, -1] + 1)
 
     def _draw(self, logits: Tensor, index: Tensor) -> Tensor:
-        """Codes [b, n] at the places index [b, n] from logits [rows, n, codebook_size]."""
+        """Codes [b, n] number index [b, n] from logits [rows, n, codebook_size]."""
         batch = len(index)
         guided = logits[:batch].float()
         if self.guidance_scale is not None:
             unconditional = logits[batch:].float()
             guided = unconditional + self.guidance_scale * (guided - unconditional)
         noise = None if self.noise is None else self.noise.at(index)
-        return draw(guided, noise, self.sampling, index)
+        places = self.order[index]
+        drawn = draw(guided, noise, self.sampling, places)
+        first = places < self.per_frame
+        if self.first_sampling is None or not bool(first.any()):
+            return drawn
+        return draw(guided, noise, self.first_sampling, places).where(first, drawn)
 
     def _record(self, logits: Tensor, index: Tensor, accepted: Tensor) -> None:
         """Keep log p of the codes that have become final."""
@@ -131,3 +145,12 @@ class FixedPoint:
             chosen = logits[row + side * batch, column].float()
             probability = chosen.gather(1, code[:, None])[:, 0] - chosen.logsumexp(-1)
             self.log_probs[side, row, place] = probability.double()
+
+
+def _codes_needed(order: Tensor, per_frame: int) -> list[int]:
+    """For each latent frame, earliest first, how many codes of the order it and all before it take."""
+    last = {}
+    for number, frame in enumerate((order // per_frame).tolist()):
+        last[frame] = number + 1
+    needed = [last[frame] for frame in sorted(last)]
+    return list(itertools.accumulate(needed, max))

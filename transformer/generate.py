@@ -25,7 +25,7 @@ PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 class Generated(NamedTuple):
     """A batch of generated clips.
 
-    codes: [b, t, h, w] int64.
+    codes: [b, t, h, w] int64, the latent frames of the order, earliest first.
     log_prob: [b] float64, log p(drawn codes | text, known codes) under the model itself: temperature 1, no
     guidance. log_prob_uncond: the same without text, None unless guidance computed it.
     passes: how often the transformer ran.
@@ -45,9 +45,12 @@ def generate(
     seeds: Sequence[int],
     candidates: Sequence[int] | None = None,
     known_codes: Tensor | None = None,
+    order: Tensor | None = None,
     num_latent_frames: int | None = None,
     sampling: SamplingConfig | None = None,
+    first_sampling: SamplingConfig | None = None,
     guidance_scale: float = 1.0,
+    negative_text_ids: Sequence[Sequence[int]] | None = None,
     decoding: str = "parallel",
     window: int = WINDOW,
     on_frame: Callable[[int, Tensor], None] | None = None,
@@ -55,9 +58,13 @@ def generate(
     """Draw a clip for each text; a clip depends on its own text, seed, candidate and known codes only.
 
     seeds, candidates: one of each per text (candidates default to 0); together they name the random stream.
-    known_codes: [b, k] int64, a beginning in raster order that the clips keep exactly.
-    num_latent_frames: length of the clips, the trained length unless given.
+    known_codes: [b, k] int64, the first k codes of the order, which the clips keep exactly.
+    order: [n] int64, the raster index of every code in the order in which they are drawn; whole latent
+    frames, not necessarily from the first on. None is raster order, from the first code of num_latent_frames
+    frames, the trained length unless given.
+    sampling, first_sampling: how codes are drawn, and how those of the first latent frame are, if otherwise.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
+    negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
     decoding: "parallel" draws up to ``window`` codes a pass, "sequential" one; their codes are the same.
     "preview" takes at least 16 a pass, right or wrong.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
@@ -69,9 +76,12 @@ def generate(
         seeds=seeds,
         candidates=candidates,
         known_codes=known_codes,
+        order=order,
         num_latent_frames=num_latent_frames,
         sampling=sampling,
+        first_sampling=first_sampling,
         guidance_scale=guidance_scale,
+        negative_text_ids=negative_text_ids,
         decoding=decoding,
         window=window,
     )
@@ -93,9 +103,12 @@ class Generation:
         seeds: Sequence[int],
         candidates: Sequence[int] | None = None,
         known_codes: Tensor | None = None,
+        order: Tensor | None = None,
         num_latent_frames: int | None = None,
         sampling: SamplingConfig | None = None,
+        first_sampling: SamplingConfig | None = None,
         guidance_scale: float = 1.0,
+        negative_text_ids: Sequence[Sequence[int]] | None = None,
         decoding: str = "parallel",
         window: int = WINDOW,
     ) -> None:
@@ -103,7 +116,11 @@ class Generation:
         config, batch = model.config, len(text_ids)
         candidates = [0] * batch if candidates is None else candidates
         frames = config.grid[0] if num_latent_frames is None else num_latent_frames
+        if order is not None:
+            _check_order(order, config.codes_per_frame)
+            frames = len(order) // config.codes_per_frame
         _check(batch, seeds, candidates, frames, guidance_scale)
+        order = torch.arange(frames * config.codes_per_frame) if order is None else order
         require(
             decoding in DECODINGS,
             ConfigError,
@@ -114,7 +131,7 @@ class Generation:
         require(
             1 <= window <= MAX_WINDOW, ConfigError, "window is {}; it must lie in 1..{}.", window, MAX_WINDOW
         )
-        num_codes = frames * config.codes_per_frame
+        num_codes = len(order)
         known = model.layout.checked_codes(known_codes, batch)
         num_known = known.shape[1]
         require(
@@ -126,28 +143,41 @@ class Generation:
         )
         window = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
         self._guided = guidance_scale != 1
+        require(
+            negative_text_ids is None or (self._guided and len(negative_text_ids) == batch),
+            ConfigError,
+            "negative texts need guidance (a guidance_scale other than 1), and one for each text.",
+        )
         texts, copies = [*text_ids], 1
         if self._guided:
-            texts, copies = [*texts, *[()] * batch], 2
+            negative = [()] * batch if negative_text_ids is None else negative_text_ids
+            texts, copies = [*texts, *negative], 2
         elif batch * window < MIN_ROWS:
             texts, copies = texts * MIN_ROWS, MIN_ROWS
         check_memory(config, len(texts), num_codes, window, model.kind.device)
-        strip = model.layout.pack_prefill(texts).to(model.kind.device)
+        strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
-        cache, logits = prefill(model, strip, num_codes, copies)
+        cache, logits = prefill(model, strip, order, copies)
         cache.codes[:, :num_known] = known.to(cache.codes.device)
         self._decoder = FixedPoint(
             model,
             cache,
             logits,
+            order,
             streams=list(zip(seeds, candidates, strict=True)),
             num_known=num_known,
             sampling=sampling or SamplingConfig(),
+            first_sampling=first_sampling,
             guidance_scale=guidance_scale if self._guided else None,
             window=window,
             least=PREVIEW_CODES if decoding == "preview" else 1,
         )
-        self._clips = cache.codes.view(batch, frames, *config.grid[1:])
+        self._codes, self._sorted = cache.codes, order.argsort().to(cache.codes.device)
+        self._shape = (batch, frames, *config.grid[1:])
+
+    @property
+    def _clips(self) -> Tensor:
+        return self._codes[:, self._sorted].view(self._shape)
 
     @torch.inference_mode()
     def frames(self) -> Iterator[tuple[int, Tensor]]:
@@ -190,4 +220,18 @@ def _check(
         ConfigError,
         "guidance_scale is {!r}; it must lie in 0..100, where 1 means no guidance.",
         guidance_scale,
+    )
+
+
+def _check_order(order: Tensor, per_frame: int) -> None:
+    whole = order.sort().values.view(-1, per_frame) if len(order) % per_frame == 0 else None
+    require(
+        whole is not None
+        and bool((whole[:, 0] >= 0).all())
+        and bool((whole[:, 0] % per_frame == 0).all())
+        and bool((whole == whole[:, :1] + torch.arange(per_frame)).all())
+        and len(whole[:, 0].unique()) == len(whole),
+        ShapeError,
+        "order must name every code of some latent frames once, by raster index; {} are named.",
+        len(order),
     )

@@ -85,11 +85,15 @@ class GPT(nn.Module):
         """Input embeddings [b, s, d_model]."""
         inputs, vocab = inputs or self.code_inputs(), self.config.text_vocab_size
         is_text = strip.token_ids < vocab
-        text = self.text_in(F.embedding(strip.token_ids.where(is_text, 0), self.text_table)) + self.kind[0]
+        text = self.embed_text(strip.token_ids.where(is_text, 0))
         code = F.embedding((strip.token_ids - vocab).clamp(min=0), inputs.code)
         target, earlier = self.layout.targets(strip)
         place = F.embedding(self.place_rows(target), inputs.place)
         return torch.where(is_text[..., None], text, code) + place + F.embedding(earlier, inputs.previous)
+
+    def embed_text(self, text_ids: Tensor) -> Tensor:
+        """Input embeddings of text slots; all but <eot> are no more than this."""
+        return self.text_in(F.embedding(text_ids, self.text_table)) + self.kind[0]
 
     def code_inputs(self) -> CodeInputs:
         """The tables that code slots look up; see CodeInputs."""

@@ -1,18 +1,20 @@
 """The strip: where text and codes stand in one row of token_ids, and what that makes of each slot.
 
-    <bos> left text <eot> | codes in raster order (t, h, w) | <eov> right text <eos>
+    <bos> left text <eot> | codes | <eov> right text <eos>
+
+Codes stand in raster order (t, h, w), or in any other that the strip names: given ones first, for instance,
+so that what follows may look at a last frame too. Every code keeps its true place in time and space.
 
 Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on
 plain integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this
 module.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.errors import PromptError, ShapeError, require
@@ -26,6 +28,8 @@ class Strip:
     token_ids: [b, s] int64, joint ids, the pad id in dead slots. text_start [b]: slot of <bos>.
     code_start [b]: slot of the first code, one after <eot>. length [b]: one after the last live slot.
     num_codes: codes in every row; they stand at code_start .. code_start + num_codes - 1.
+    order: [b, n] int64, the raster index of each code in turn, and of those still to come if n is more than
+    num_codes; None is raster order from 0 on.
     """
 
     token_ids: Tensor
@@ -33,30 +37,29 @@ class Strip:
     code_start: Tensor
     length: Tensor
     num_codes: int
+    order: Tensor | None = None
 
     def rows(self, rows: slice | list[int]) -> "Strip":
         """Some of the rows."""
-        return Strip(
-            token_ids=self.token_ids[rows],
-            text_start=self.text_start[rows],
-            code_start=self.code_start[rows],
-            length=self.length[rows],
-            num_codes=self.num_codes,
-        )
+        return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> "Strip":
         """The same strip on another device."""
-        return Strip(
-            token_ids=self.token_ids.to(device),
-            text_start=self.text_start.to(device),
-            code_start=self.code_start.to(device),
-            length=self.length.to(device),
-            num_codes=self.num_codes,
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Strip":
+        return replace(
+            self,
+            token_ids=change(self.token_ids),
+            text_start=change(self.text_start),
+            code_start=change(self.code_start),
+            length=change(self.length),
+            order=None if self.order is None else change(self.order),
         )
 
 
 class Unpacked(NamedTuple):
-    """Left texts, codes [b, num_codes] and right texts (None where a row ends with its codes)."""
+    """Left texts, codes [b, num_codes] as they stand, and right texts (None if a row ends with its codes)."""
 
     left: list[list[int]]
     codes: Tensor
@@ -75,14 +78,17 @@ class SequenceLayout:
         text_ids: Sequence[Sequence[int]],
         codes: Tensor | None = None,
         right_text_ids: Sequence[Sequence[int] | None] | None = None,
+        order: Tensor | None = None,
     ) -> Strip:
         """Rows without gaps, dead slots at the right end only: plain causal attention serves for training.
 
         codes: [b, n] int64 in raster order, or [b, t, h, w].
         right_text_ids: per row a text, or None to end the row with its codes.
+        order: [b, m], which of a row's codes to take and in which order, by raster index; None takes all.
         Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
         """
         flat = self.checked_codes(codes, len(text_ids))
+        flat = flat if order is None else flat.gather(1, order)
         config, num_codes = self.config, flat.shape[1]
         heads = [[config.bos_id, *self._checked_text(ids), config.eot_id] for ids in text_ids]
         rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
@@ -104,12 +110,18 @@ class SequenceLayout:
             code_start=torch.tensor([len(head) for head in heads]),
             length=torch.tensor(lengths),
             num_codes=num_codes,
+            order=order,
         )
 
-    def pack_prefill(self, text_ids: Sequence[Sequence[int]], known_codes: Tensor | None = None) -> Strip:
+    def pack_prefill(
+        self,
+        text_ids: Sequence[Sequence[int]],
+        known_codes: Tensor | None = None,
+        order: Tensor | None = None,
+    ) -> Strip:
         """Rows whose text ends at one fixed slot, dead slots on the left: no shape depends on a neighbour.
 
-        known_codes: [b, k] int64, the first k codes of every clip in raster order.
+        known_codes: [b, k] int64, the first k codes of every clip. order: [n], see Strip; the same for all.
         """
         packed = self.pack(text_ids, known_codes)
         codes = self.unpack(packed).codes
@@ -122,6 +134,7 @@ class SequenceLayout:
             code_start=torch.full_like(packed.code_start, self.text_slots),
             length=torch.full_like(packed.code_start, self.text_slots + packed.num_codes),
             num_codes=packed.num_codes,
+            order=None if order is None else order.expand(len(text_ids), -1),
         )
 
     def unpack(self, strip: Strip) -> Unpacked:
@@ -145,7 +158,7 @@ class SequenceLayout:
         return strip.code_start[:, None] + torch.arange(strip.num_codes, device=strip.code_start.device)
 
     def code_index(self, strip: Strip) -> Tensor:
-        """Raster index of the code at each slot, [b, s]; there is none below 0 or from num_codes on."""
+        """Number of the code at each slot, [b, s]; there is none below 0 or from num_codes on."""
         slots = torch.arange(strip.token_ids.shape[1], device=strip.code_start.device)
         return slots - strip.code_start[:, None]
 
@@ -160,7 +173,7 @@ class SequenceLayout:
         left = (index + (strip.code_start - strip.text_start)[:, None]).clamp(min=0)
         right = index - strip.num_codes + self.text_slots
         order = torch.where(index < 0, left, right).masked_fill(is_code, 0)
-        places = self.places(index) * is_code[..., None]
+        places = self.places(_raster(strip, index)) * is_code[..., None]
         return torch.cat((order[..., None], places), -1)
 
     def targets(self, strip: Strip) -> tuple[Tensor, Tensor]:
@@ -168,13 +181,26 @@ class SequenceLayout:
 
         First the raster index of the code after the slot, from <eot> to the last code, -1 elsewhere. The last
         code too has a next place, whether or not the strip goes there: it may end a known beginning.
-        Then the code one frame before that place, or codebook_size for none; it stands h * w - 1 slots back.
+        Then the code one frame before that place, or codebook_size if it does not stand in the strip by then.
         """
-        target, back = self.code_index(strip) + 1, self.config.codes_per_frame - 1
-        earlier = F.pad(strip.token_ids, (back, 0))[:, : target.shape[1]] - self.config.text_vocab_size
-        known = (target > back) & (target <= strip.num_codes)
-        earlier = earlier.where(known, self.config.codebook_size)
-        return target.where((target >= 0) & (target <= strip.num_codes), -1), earlier
+        number, per_frame = self.code_index(strip) + 1, self.config.codes_per_frame
+        limit = strip.num_codes if strip.order is None else min(strip.num_codes, strip.order.shape[1] - 1)
+        target = _raster(strip, number).where((number >= 0) & (number <= limit), -1)
+        before = self._numbers(strip, target - per_frame)
+        slots = (strip.code_start[:, None] + before).clamp(0, strip.token_ids.shape[1] - 1)
+        earlier = strip.token_ids.gather(1, slots) - self.config.text_vocab_size
+        known = (target >= per_frame) & (before >= 0) & (before < number)
+        return target, earlier.where(known, self.config.codebook_size)
+
+    def _numbers(self, strip: Strip, raster: Tensor) -> Tensor:
+        """Which code of its row stands at each raster index [b, s]; -1 for none."""
+        if strip.order is None:
+            return raster
+        most = int(torch.maximum(strip.order.max(), raster.max())) + 1
+        numbers = raster.new_full((len(raster), most), -1)
+        order = strip.order
+        numbers.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+        return numbers.gather(1, raster.clamp(min=0)).where(raster >= 0, -1)
 
     def places(self, code_index: Tensor) -> Tensor:
         """Grid place (t, h, w) of raster indices, [..., 3]."""
@@ -228,3 +254,10 @@ class SequenceLayout:
             self.config.codebook_size - 1,
         )
         return flat
+
+
+def _raster(strip: Strip, number: Tensor) -> Tensor:
+    """Raster index of a row's code by its number [b, s]; for numbers that have none, any index."""
+    if strip.order is None:
+        return number
+    return strip.order.gather(1, number.clamp(0, strip.order.shape[1] - 1))

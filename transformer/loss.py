@@ -15,9 +15,9 @@ Z_WEIGHT = 1e-4
 class StripLoss(NamedTuple):
     """Parts of the loss, all differentiable.
 
-    code_nats: [t] mean nats per code of each latent frame. text_nats: mean nats per right text_id (and
-    <eos>), zero if no row has right text. z_loss: mean squared log-normaliser of the code logits, which keeps
-    them from drifting.
+    code_nats: [t] mean nats per code of each latent frame, in the order of time. text_nats: mean nats per
+    right text_id (and <eos>), zero if no row has right text. z_loss: mean squared log-normaliser of the code
+    logits, which keeps them from drifting.
     """
 
     code_nats: Tensor
@@ -48,6 +48,8 @@ def strip_loss(model: GPT, strip: Strip, shown: Strip | None = None) -> StripLos
     slots = model.layout.code_slots(strip)
     codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
     nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
+    nats = nats.view(-1, strip.num_codes)
+    nats = nats if strip.order is None else nats.gather(1, strip.order.argsort(1))
     code_nats = nats.view(-1, strip.num_codes // per_frame, per_frame).mean((0, 2))
     return StripLoss(code_nats, _text_nats(model, strip, hidden), normalisers.square().mean())
 

@@ -49,28 +49,31 @@ def gumbel(seed: int, candidate: int, positions: Tensor, codebook_size: int) -> 
 
 
 class NoiseWindow:
-    """Gumbel noise of a few clips at places that move forward; made once for each place, then dropped.
+    """Gumbel noise of a few clips for codes that move forward; made once for each place, then dropped.
 
     Memory: about two windows of noise a clip, however long the clip is.
     """
 
-    def __init__(self, streams: Sequence[tuple[int, int]], codebook_size: int, window: int) -> None:
-        """streams: (seed, candidate) of each clip. window: how far apart the places of one call may lie."""
-        self.streams, self.block = streams, max(window, MIN_BLOCK)
+    def __init__(
+        self, streams: Sequence[tuple[int, int]], codebook_size: int, window: int, order: Tensor
+    ) -> None:
+        """streams: (seed, candidate) of each clip. window: how many codes one call may ask for. order: [n],
+        the raster index of each code, which names its noise.
+        """
+        self.streams, self.block, self.order = streams, max(window, MIN_BLOCK), order.cpu()
         self.slots = 2 * self.block
-        self.made: list[int] | None = None  # one after the last place of each clip whose noise is at hand
+        self.made: list[int] | None = None  # one after the last code of each clip whose noise is at hand
         self.values = torch.zeros(len(streams), self.slots, codebook_size)
 
     def at(self, index: Tensor) -> Tensor:
-        """Noise [b, n, codebook_size] at the places index [b, n], n consecutive ones of each clip."""
+        """Noise [b, n, codebook_size] of the codes index [b, n], n consecutive ones of each clip."""
         if self.made is None:
             self.made = index[:, 0].tolist()
         for row, last in enumerate(index[:, -1].tolist()):
             while self.made[row] <= last:
-                places = torch.arange(self.made[row], self.made[row] + self.block)
-                self.values[row, places % self.slots] = gumbel(
-                    *self.streams[row], places, self.values.shape[-1]
-                )
+                some = torch.arange(self.made[row], min(self.made[row] + self.block, len(self.order)))
+                noise = gumbel(*self.streams[row], self.order[some], self.values.shape[-1])
+                self.values[row, some % self.slots] = noise
                 self.made[row] += self.block
         rows = torch.arange(len(index))[:, None]
         return self.values[rows, index.cpu() % self.slots].to(index.device)

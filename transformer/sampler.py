@@ -38,6 +38,14 @@ class SamplingConfig(Config):
         if self.top_p is not None:
             _in_range("top_p", self.top_p, 1e-6, 1.0)
 
+    def changed(self, temperature: float | None, top_k: int | None, top_p: float | None) -> "SamplingConfig":
+        """The same, but for what is not None."""
+        return SamplingConfig(
+            temperature=self.temperature if temperature is None else temperature,
+            top_k=self.top_k if top_k is None else top_k,
+            top_p=self.top_p if top_p is None else top_p,
+        )
+
 
 def warp(logits: Tensor, sampling: SamplingConfig) -> Tensor:
     """Logits [..., codebook_size] after temperature, with -inf at the codes that top_k and top_p rule out.

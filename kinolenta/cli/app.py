@@ -11,6 +11,7 @@ from kinolenta.cli.assemble import assemble
 from kinolenta.cli.data import app as data_app
 from kinolenta.cli.generate import generate
 from kinolenta.cli.info import info
+from kinolenta.cli.read import caption, score
 from kinolenta.cli.reconstruct import reconstruct
 from kinolenta.cli.train import app as train_app
 
@@ -35,6 +36,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command()(generate)
+app.command()(caption)
+app.command()(score)
 app.command()(reconstruct)
 app.add_typer(train_app, name="train")
 app.add_typer(data_app, name="data")

@@ -144,7 +144,7 @@ def encode(
     from kinolenta.data.codes import CodesConfig, encode_codes
     from kinolenta.data.fetch import cache_dir
     from kinolenta.decoder import VideoVQGAN, VQGANConfig
-    from kinolenta.training.decoder import to_float
+    from kinolenta.pixels import to_float
 
     settings = read_config(CodesConfig, config, set_)
     vqgan_config, state = load_weights(decoder, VQGANConfig)

@@ -19,17 +19,37 @@ def generate(
         Path, typer.Option("--output", "-o", help="File to write: .mp4, .webm, .gif, or .png for a strip.")
     ] = Path("clip.mp4"),
     image: Annotated[Path | None, typer.Option(help="Picture to start from: the first frame.")] = None,
+    rows: Annotated[
+        int | None, typer.Option(help="Keep only so many rows of codes from the top of --image.")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Film to go on from; no longer than the clip.")] = None,
+    video_frames: Annotated[
+        int | None, typer.Option(help="Keep only so many frames from the beginning of --video.")
+    ] = None,
+    keep_pixels: Annotated[
+        bool, typer.Option("--keep-pixels", help="Show what was given as it was, not as the codes keep it.")
+    ] = False,
+    num_frames: Annotated[int | None, typer.Option(help="Length of the clip: 1, 5, 9, 13 or 17.")] = None,
     seed: Annotated[
         int, typer.Option(help="Another number, another clip; the same number, the same clip.")
     ] = 0,
     guidance_scale: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")
     ] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What guidance shall lead away from.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Below 1: safer draws; above 1: wilder.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest codes only.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Draw among the likeliest codes of this total only.")
     ] = None,
+    first_frame_temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the first frame, if it shall differ.")
+    ] = None,
+    first_frame_top_k: Annotated[int | None, typer.Option(help="The same for --top-k.")] = None,
+    first_frame_top_p: Annotated[float | None, typer.Option(help="The same for --top-p.")] = None,
+    best_of: Annotated[
+        int, typer.Option(help="Draw so many candidates, keep the one that the model finds to fit best.")
+    ] = 1,
     decoding: Annotated[
         str, typer.Option(help="parallel or sequential (the same clip, slower); preview: faster and worse.")
     ] = "parallel",
@@ -59,11 +79,21 @@ def generate(
         clip = pipe(
             prompt,
             image=first_frame,
+            rows=rows,
+            video=video,
+            video_frames=video_frames,
+            keep_pixels=keep_pixels,
+            num_frames=num_frames,
             seed=seed,
             guidance_scale=guidance_scale,
+            negative_prompt=None if negative_prompt is None else check_prompt(_decoded(negative_prompt)),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            first_frame_temperature=first_frame_temperature,
+            first_frame_top_k=first_frame_top_k,
+            first_frame_top_p=first_frame_top_p,
+            best_of=best_of,
             decoding=decoding,
             truncate=truncate,
             progress=progress,
@@ -73,6 +103,7 @@ def generate(
     facts = {
         "prompt": clip.prompt,
         "seed": clip.seed,
+        "candidate": clip.candidate,
         "frames": len(clip),
         "fps": clip.fps,
         "height": clip.frames.shape[1],

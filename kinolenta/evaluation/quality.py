@@ -20,7 +20,8 @@ from kinolenta.data.scene import BACKGROUNDS, MOTIONS, Scene
 from kinolenta.errors import CheckpointError, ConfigError, require
 from kinolenta.evaluation.examples import scene_of
 from kinolenta.evaluation.judge import Verdicts
-from kinolenta.training.decoder import clip_psnr, to_float, to_uint8
+from kinolenta.pixels import to_float, to_uint8
+from kinolenta.training.decoder import clip_psnr
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -18,6 +18,7 @@ from kinolenta.config import Config
 from kinolenta.data.store import open_store
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import ConfigError, require
+from kinolenta.pixels import to_float, to_uint8
 from kinolenta.training.discriminator import AdversarialLoss
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.perceptual import PerceptualDistance
@@ -157,17 +158,6 @@ def clip_psnr(original: np.ndarray, decoded: np.ndarray) -> float:
     return math.inf if error == 0 else float(10 * math.log10(255**2 / error))
 
 
-def to_float(clips: np.ndarray) -> Tensor:
-    """uint8 [b, T, H, W, 3] to float [b, 3, T, H, W] in [-1, 1]."""
-    return rearrange(torch.from_numpy(clips), "b t h w c -> b c t h w").float() / 127.5 - 1
-
-
-def to_uint8(frames: Tensor) -> np.ndarray:
-    """float [b, 3, T, H, W] in [-1, 1] to uint8 [b, T, H, W, 3]."""
-    scaled = ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return rearrange(scaled, "b c t h w -> b t h w c").contiguous().numpy()
-
-
 def _batch(clips: np.ndarray, config: DecoderTrainConfig, step: int) -> np.ndarray:
     stage = config.stage(step)
     rng = np.random.default_rng([config.seed, step])
@@ -217,4 +207,4 @@ def _pick(frames: Tensor, shown: Tensor) -> Tensor:
     return rearrange(frames, "b c t h w -> (b t) c 1 h w")[shown]
 
 
-__all__ = ["DecoderTrainConfig", "Stage", "clip_psnr", "evaluate", "to_float", "to_uint8", "train"]
+__all__ = ["DecoderTrainConfig", "Stage", "clip_psnr", "evaluate", "train"]

@@ -21,28 +21,21 @@ def test_clip_is_written_and_its_path_printed(tmp_path, run, pipeline) -> None:
 
 def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
     image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
-    options = ["--image", image, "--seed", 3, "--guidance-scale", 2.5, "--temperature", 0.9, "--top-k", 50]
+    plain = {
+        "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "rows": 1,
+        "decoding": "sequential", "video": tmp_path / "film.mp4", "video_frames": 5, "num_frames": 9,
+        "negative_prompt": "пёс", "first_frame_temperature": 1.1, "first_frame_top_k": 20,
+        "first_frame_top_p": 0.9, "best_of": 4,
+    }  # fmt: skip
+    options = [part for name, value in plain.items() for part in ("--" + name.replace("_", "-"), value)]
+    flags = ["--truncate", "--keep-pixels"]
     result = run(
-        "generate",
-        "кот",
-        "-o",
-        tmp_path / "a.gif",
-        *options,
-        "--top-p",
-        0.95,
-        "--model",
-        tmp_path,
-        "--decoding",
-        "sequential",
-        "--truncate",
+        "generate", "кот", "-o", tmp_path / "a.gif", "--image", image, "--model", tmp_path, *options, *flags
     )
     assert result.code == 0
     load, call = pipeline.calls
     assert load == {"model": tmp_path} and (call.pop("image") == 90).all()
-    assert call == {
-        "prompt": "кот", "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95,
-        "decoding": "sequential", "truncate": True,
-    }  # fmt: skip
+    assert call == {"prompt": "кот", "truncate": True, "keep_pixels": True, **plain}
 
 
 def test_json_holds_the_facts_on_one_line(tmp_path, run, pipeline) -> None:

@@ -126,7 +126,7 @@ def test_the_first_frame_is_the_decoded_image(pipe: VideoPipeline) -> None:
     assert clip.frames.shape == (9, 32, 32, 3)
 
 
-@pytest.mark.parametrize("size", [(64, 48), (7, 200), (100, 33)])
+@pytest.mark.parametrize("size", [(64, 48), (13, 200), (100, 33)])
 def test_images_of_any_size_are_brought_to_the_frame(pipe: VideoPipeline, size: tuple[int, int]) -> None:
     clip = pipe(PROMPT, image=np.zeros((*size, 3), dtype=np.uint8), num_frames=5)
     assert clip.frames.shape == (5, 32, 32, 3)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from kinolenta.config import with_overrides
 from kinolenta.data.store import CLIPS_FILE, INDEX_FILE, StoreConfig
 from kinolenta.errors import CheckpointError, ConfigError, DataError, GenerationError
+from kinolenta.pixels import to_float, to_uint8
 from kinolenta.training import decoder as decoder_training
-from kinolenta.training.decoder import DecoderTrainConfig, clip_psnr, to_float, to_uint8
+from kinolenta.training.decoder import DecoderTrainConfig, clip_psnr
 from kinolenta.training.discriminator import AdversarialLoss
 from kinolenta.training.loop import LOG_FILE, OptimConfig, Trainer
 from kinolenta.training.muon import Muon, orthogonalise

@@ -12,7 +12,7 @@ NUM_CODES = 36  # a latent frame longer than trained
 
 
 def start(model: GPT, texts: list[list[int]], codes: Tensor, copies: int = 1) -> tuple[KVCache, Tensor]:
-    cache, logits = prefill(model, model.layout.pack_prefill(texts * copies), NUM_CODES, copies)
+    cache, logits = prefill(model, model.layout.pack_prefill(texts * copies), torch.arange(NUM_CODES), copies)
     cache.codes[:] = codes
     return cache, logits
 
@@ -85,3 +85,27 @@ def test_slots_not_yet_written_are_never_read(backend: str, monkeypatch: pytest.
             keys[:, :, model.layout.text_slots :] = 1e20
             values[:, :, model.layout.text_slots :] = 1e20
         assert torch.equal(window(model, cache, 0, 7), expected)
+
+
+def test_cached_steps_in_any_order_equal_the_rows_of_a_full_forward() -> None:
+    model = tiny_gpt()
+    orders = (
+        [*range(24, 36), *range(24)],
+        [*range(12), *range(24, 48)],
+        [0, 12, 24, *range(1, 12), *range(13, 24), *range(25, 36)],
+    )
+    for listed in orders:
+        order = torch.tensor(listed)
+        codes = random_codes(model, 3, NUM_CODES)
+        everywhere = torch.zeros(3, 48, dtype=torch.int64)
+        everywhere[:, order] = codes
+        with torch.no_grad():
+            strip = model.layout.pack(TEXTS, everywhere, order=order.expand(3, -1))
+            slots = model.layout.code_slots(strip) - 1
+            full = model.code_logits(model(strip).gather(1, slots[..., None].expand(-1, -1, 32)))
+            filled = model.layout.pack_prefill(TEXTS, order=order)
+            cache, logits = prefill(model, filled, order)
+            cache.codes[:] = codes
+            torch.testing.assert_close(logits, full[:, 0], atol=1e-5, rtol=1e-5)
+            got = window(model, cache, 0, NUM_CODES - 1)
+            torch.testing.assert_close(got, full[:, 1:], atol=1e-5, rtol=1e-5)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinolenta.errors import ConfigError, GenerationError
+from kinolenta.errors import ConfigError, GenerationError, ShapeError
 from kinolenta.transformer import Generated, GPTConfig, SamplingConfig, generate
 from kinolenta.transformer.cache import decode_window
 from kinolenta.transformer.decoding import FixedPoint
@@ -34,6 +34,7 @@ def equal(one: Generated, other: Generated) -> None:
     window=st.integers(1, 40),
     known=st.sampled_from([0, 1, 2, 7, 12, 35, 36]),
     frames=st.integers(1, 3),
+    shuffle=st.none() | st.integers(0, 99),
     guidance_scale=st.sampled_from([1.0, 0.0, 2.5]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_k=st.sampled_from([None, 1, 7]),
@@ -45,6 +46,7 @@ def test_parallel_equals_sequential(
     window: int,
     known: int,
     frames: int,
+    shuffle: int | None,
     guidance_scale: float,
     temperature: float,
     top_k: int | None,
@@ -54,6 +56,9 @@ def test_parallel_equals_sequential(
     known = min(known, frames * 12)
     codes = random_codes(MODEL, batch, known, seed=seed % 1000)
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    order = torch.arange(frames * 12)
+    if shuffle is not None:
+        order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(shuffle))]
 
     def clips(decoding: str, rows: slice) -> Generated:
         return generate(
@@ -62,7 +67,7 @@ def test_parallel_equals_sequential(
             seeds=[seed] * len(TEXTS[:batch][rows]),
             candidates=list(range(batch))[rows],
             known_codes=codes[rows],
-            num_latent_frames=frames,
+            order=order,
             sampling=sampling,
             guidance_scale=guidance_scale,
             decoding=decoding,
@@ -71,7 +76,7 @@ def test_parallel_equals_sequential(
 
     together = clips("sequential", slice(None))
     equal(together, clips("parallel", slice(None)))
-    assert torch.equal(together.codes.flatten(1)[:, :known], codes)
+    assert torch.equal(together.codes.flatten(1)[:, order[:known]], codes)
     alone = clips("parallel", slice(batch - 1, batch))
     assert torch.equal(alone.codes, together.codes[-1:])
     assert alone.passes <= together.passes
@@ -151,7 +156,7 @@ def test_frames_come_while_later_ones_are_still_to_be_drawn() -> None:
 
 def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
     streams = [(3, 0), (3, 1)]
-    window = NoiseWindow(streams, 10, 4)
+    window = NoiseWindow(streams, 10, 4, torch.arange(600))
     for start in range(0, 500, 3):
         index = torch.tensor([[start], [start + 40]]) + torch.arange(4)
         got = window.at(index)
@@ -177,3 +182,34 @@ def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.
 def test_bad_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"no decoding 'fast'|it must lie in 1\.\.64"):
         generate(MODEL, [[5]], seeds=[0], **change)  # type: ignore[arg-type]
+
+
+def test_raster_order_is_the_order_when_none_is_given() -> None:
+    named = generate(MODEL, TEXTS, seeds=[1] * 5, order=torch.arange(36))
+    equal(named, generate(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=3))
+
+
+def test_frames_drawn_out_of_turn_are_announced_in_turn() -> None:
+    order = torch.cat((torch.arange(24, 36), torch.arange(24)))
+    last = random_codes(MODEL, 2, 12)
+    seen = []
+    made = generate(
+        MODEL,
+        TEXTS[:2],
+        seeds=[1, 2],
+        known_codes=last,
+        order=order,
+        on_frame=lambda t, codes: seen.append((t, codes.clone())),
+    )
+    assert [t for t, _ in seen] == [0, 1, 2]
+    for t, codes in seen:
+        assert torch.equal(codes, made.codes[:, : t + 1])
+    assert torch.equal(made.codes[:, 2].flatten(1), last)
+
+
+@pytest.mark.parametrize(
+    "order", [range(11), [*range(11), 12], [0, *range(11)], range(-12, 0), [*range(12), *range(12)]]
+)
+def test_an_order_that_leaves_gaps_is_refused(order: list[int]) -> None:
+    with pytest.raises(ShapeError, match="every code of some latent frames once"):
+        generate(MODEL, [[5]], seeds=[0], order=torch.tensor([*order]))

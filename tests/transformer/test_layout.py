@@ -104,3 +104,35 @@ def test_bad_codes_are_refused(pack: object) -> None:
             pack([[5]], codes)  # type: ignore[operator]
     with pytest.raises(ShapeError, match=r"frames of \[4, 3\]; this model has \[3, 4\]"):
         pack([[5]], torch.zeros(1, 2, 4, 3, dtype=torch.int64))  # type: ignore[operator]
+
+
+def test_codes_in_another_order_keep_their_places_and_see_what_came_before() -> None:
+    codes = torch.arange(24)[None]  # two latent frames of 12
+    order = torch.cat((torch.arange(12, 24), torch.arange(12)))[None]
+    strip = LAYOUT.pack([[7]], codes, [[5]], order)
+    assert strip.token_ids[0, 3:27].tolist() == [CODE + int(i) for i in order[0]]
+    places = LAYOUT.positions(strip)[0].tolist()
+    assert places[3:27] == [[0, t, h, w] for t in (1, 0) for h in range(3) for w in range(4)]
+    assert places[27:] == [[11, 0, 0, 0], [12, 0, 0, 0], [13, 0, 0, 0]]
+    target, earlier = LAYOUT.targets(strip)
+    assert target[0].tolist() == [-1, -1, *order[0].tolist(), -1, -1, -1, -1]
+    assert (earlier == CONFIG.codebook_size).all()  # nothing stands a frame earlier
+    mixed = torch.cat((torch.arange(3), torch.arange(12, 15), torch.arange(3, 12), torch.arange(15, 24)))[
+        None
+    ]
+    _, earlier = LAYOUT.targets(LAYOUT.pack([[7]], codes, order=mixed))
+    none = CONFIG.codebook_size
+    assert earlier[0, 2:].tolist() == [none] * 3 + [0, 1, 2] + [none] * 9 + list(range(3, 12)) + [none]
+
+
+def test_a_window_of_later_frames_has_their_places() -> None:
+    codes = torch.arange(48)[None]
+    order = torch.cat((torch.arange(12), torch.arange(24, 48)))[None]  # frames 0, 2 and 3
+    strip = LAYOUT.pack([[7]], codes, order=order)
+    assert strip.num_codes == 36
+    assert LAYOUT.positions(strip)[0, 15:].tolist() == [
+        [0, t, h, w] for t in (2, 3) for h in range(3) for w in range(4)
+    ]
+    _, earlier = LAYOUT.targets(strip)
+    assert earlier[0, 26:38].tolist() == list(range(24, 36))  # frame 3 has frame 2 before it, frame 2 nothing
+    assert (earlier[0, :26] == CONFIG.codebook_size).all()

@@ -1,0 +1,42 @@
+"""``kinolenta caption`` and ``kinolenta score``: a film read back into Russian."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Film = Annotated[Path, typer.Argument(help="Film to read: mp4, webm, gif, mkv, avi; its first two seconds.")]
+Model = Annotated[Path | None, typer.Option(help="Model folder; without it, the shipped demo.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def caption(clip: Film, model: Model = None, as_json: AsJson = False) -> None:
+    """Say in Russian what a film shows."""
+    from kinolenta.pipeline import VideoPipeline
+
+    text = VideoPipeline.from_pretrained(model).caption(clip)
+    print(json.dumps({"path": str(clip), "caption": text}, ensure_ascii=False) if as_json else text)
+
+
+def score(
+    clip: Film,
+    texts: Annotated[list[str], typer.Argument(help="Russian sentences to compare with it.")],
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how well Russian sentences fit a film, the best first.
+
+    gain is log p(film | text) - log p(film), and what the order goes by; text is log p(text | film). Both
+    are nats, and the higher the better.
+    """
+    from kinolenta.pipeline import VideoPipeline
+
+    scores = VideoPipeline.from_pretrained(model).score(clip, texts)
+    ranked = sorted(zip(scores, texts, strict=True), key=lambda pair: -pair[0].gain)
+    if as_json:
+        rows = [{"text": text, **found._asdict()} for found, text in ranked]
+        print(json.dumps({"path": str(clip), "scores": rows}, ensure_ascii=False))
+        return
+    for found, text in ranked:
+        print(f"{found.gain:+9.2f}  {found.text_log_prob:9.2f}  {text}")

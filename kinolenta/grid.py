@@ -1,0 +1,199 @@
+"""What of a clip is given: a picture, the top of one or the beginning of a film, as codes on the grid."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kinolenta.errors import ConfigError, MediaError, ShapeError, require
+from kinolenta.media import read_image, read_video, resample, resize
+
+if TYPE_CHECKING:
+    from kinolenta.media.geometry import Policy
+
+MAX_ASPECT = 16  # of a picture's sides: of a longer one nothing would be left
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GridPrompt:
+    """Codes that a clip shall keep, and the pixels that they came from.
+
+    codes: int64 [t, h, w], without meaning where nothing is given. given: bool [t, h, w].
+    frames: uint8 [T, H, W, 3] with T = 1 + time_stride * (t - 1), the pixels at the size of the clip.
+    """
+
+    codes: Tensor
+    given: Tensor
+    frames: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        assert self.codes.shape == self.given.shape and bool(self.given.any())
+
+    def order(self, num_latent_frames: int) -> Tensor:
+        """Raster indices of a clip's codes, [n], the given ones first.
+
+        Raises ShapeError if they do not fit.
+        """
+        require(
+            len(self.given) <= num_latent_frames,
+            ShapeError,
+            "{} latent frames are given, but the clip has {}; give fewer frames, or ask for more.",
+            len(self.given),
+            num_latent_frames,
+        )
+        wanted = torch.zeros(num_latent_frames, *self.given.shape[1:], dtype=torch.bool)
+        wanted[: len(self.given)] = self.given
+        flat = wanted.flatten()
+        return torch.cat((flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]))
+
+    def known_codes(self) -> Tensor:
+        """The given codes in their order, [1, k]."""
+        return self.codes[self.given][None]
+
+    def keep(self, frames: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
+        """Frames ``first`` and on of a clip [n, H, W, 3], with the given pixels put back as they were."""
+        pixels = self.frames[first : first + len(frames)]
+        side = self.frames.shape[1] // self.given.shape[1]
+        stride = (len(self.frames) - 1) // (len(self.given) - 1) if len(self.given) > 1 else 1
+        latent = -(-np.arange(first, first + len(pixels)) // stride)  # the first frame is one of its own
+        mask = np.kron(self.given.numpy()[latent], np.ones((1, side, side), dtype=bool))
+        kept = frames.copy()
+        kept[: len(pixels)][mask] = pixels[mask]
+        return kept
+
+
+class GridPrompts:
+    """Makes prompts for the frame size, rate and codes of one model."""
+
+    def __init__(
+        self,
+        encode: Callable[[NDArray[np.uint8]], Tensor],
+        size: tuple[int, int],
+        *,
+        fps: float,
+        time_stride: int,
+        space_stride: int,
+    ) -> None:
+        """encode: frames uint8 [T, H, W, 3] to codes [t, h, w]. size: (H, W) of the clips."""
+        self.encode, self.size, self.fps = encode, size, fps
+        self.time_stride, self.space_stride = time_stride, space_stride
+
+    def of(
+        self,
+        image: Any,
+        video: Any,
+        *,
+        rows: int | None,
+        video_frames: int | None,
+        num_frames: int,
+        policy: "Policy",
+    ) -> GridPrompt | None:
+        """The prompt of a call of the pipeline, which documents the arguments; None if nothing is given."""
+        require(
+            image is None or video is None,
+            ConfigError,
+            "image and video cannot both be given; a video has a first frame of its own.",
+        )
+        require(
+            rows is None or image is not None,
+            ConfigError,
+            "rows says how much of an image to keep; give one.",
+        )
+        require(
+            video_frames is None or video is not None,
+            ConfigError,
+            "video_frames says how much of a video to keep; give one.",
+        )
+        if image is not None:
+            return self._picture(read_image(image), rows, policy)
+        if video is None:
+            return None
+        check_video_frames(video_frames, num_frames)
+        return self.film(video, video_frames or num_frames, policy, cut=video_frames is not None)
+
+    def _picture(self, image: NDArray[np.uint8], rows: int | None, policy: "Policy") -> GridPrompt:
+        frames = self._fitted(image[None], policy)
+        height = self.size[0] // self.space_stride
+        if rows is None:
+            rows = height
+        whole = isinstance(rows, int) and not isinstance(rows, bool)
+        require(
+            whole and 1 <= rows <= height,
+            ShapeError,
+            "rows is {!r}; the first frame has {} rows of codes, so it must lie in 1..{}.",
+            rows,
+            height,
+            height,
+        )
+        # The rows are encoded by themselves: nothing of what lies below may leak into their codes.
+        top = self.encode(frames[:, : rows * self.space_stride])
+        codes = torch.zeros(1, height, top.shape[2], dtype=torch.int64)
+        codes[:, :rows] = top
+        given = torch.zeros(codes.shape, dtype=torch.bool)
+        given[:, :rows] = True
+        return GridPrompt(codes=codes, given=given, frames=frames)
+
+    def film(self, video: Any, most: int, policy: "Policy", *, cut: bool = True) -> GridPrompt:
+        """The first ``most`` frames of a film, or fewer; without ``cut``, a longer film is refused."""
+        frames = self._read(video, most + 1)
+        require(
+            cut or len(frames) <= most,
+            ShapeError,
+            "the video has more frames than the clip ({} at {:g} per second); say how many to keep "
+            "(video_frames), or ask for a longer clip.",
+            most,
+            self.fps,
+        )
+        usable = 1 + (min(len(frames), most) - 1) // self.time_stride * self.time_stride  # whole latent ones
+        frames = self._fitted(frames[:usable], policy)
+        codes = self.encode(frames)
+        return GridPrompt(codes=codes, given=torch.ones(codes.shape, dtype=torch.bool), frames=frames)
+
+    def _read(self, video: Any, most: int) -> NDArray[np.uint8]:
+        """The beginning of a film at the model's rate, at most this many frames."""
+        if isinstance(video, (str, Path)):
+            frames, fps = read_video(video, max_duration_s=(most + 1) / self.fps)
+            return resample(frames, fps, self.fps)[:most]
+        valid = (
+            isinstance(video, np.ndarray)
+            and video.ndim == 4
+            and video.shape[-1] == 3
+            and video.dtype == np.uint8
+        )
+        require(
+            valid and 0 not in video.shape,
+            MediaError,
+            "video must be a path or a uint8 array [T, H, W, 3] with at least one frame; got {}.",
+            f"{video.dtype} {list(video.shape)}" if isinstance(video, np.ndarray) else type(video).__name__,
+        )
+        return video[:most]
+
+    def _fitted(self, frames: NDArray[np.uint8], policy: "Policy") -> NDArray[np.uint8]:
+        height, width = frames.shape[1:3]
+        require(
+            max(height, width) <= MAX_ASPECT * min(height, width),
+            MediaError,
+            "picture is {}x{} px; one side may be at most {} times the other. Cut a part out of it.",
+            width,
+            height,
+            MAX_ASPECT,
+        )
+        return resize(frames, self.size, policy)
+
+
+def check_video_frames(wanted: Any, num_frames: int) -> None:
+    """Raise ShapeError unless so many frames of a video can be kept in a clip of num_frames; None is all."""
+    whole = isinstance(wanted, int) and not isinstance(wanted, bool)
+    require(
+        wanted is None or (whole and 1 <= wanted <= num_frames),
+        ShapeError,
+        "video_frames is {!r}; the clip has {} frames, so it must lie in 1..{}.",
+        wanted,
+        num_frames,
+        num_frames,
+    )

@@ -1,0 +1,57 @@
+"""Clips read back into Russian: what they show, and how well texts fit them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kinolenta.clip import Clip, Score
+from kinolenta.errors import PromptError, require
+from kinolenta.grid import GridPrompts
+from kinolenta.prompt import check_prompt
+from kinolenta.tokenizer import TextTokenizer
+from kinolenta.transformer import GPT, Reading, code_log_probs
+
+Film: TypeAlias = Clip | str | Path | NDArray[np.uint8]
+
+
+class Reader:
+    """What a pipeline uses to read clips."""
+
+    def __init__(
+        self, tokenizer: TextTokenizer, transformer: GPT, prompts: GridPrompts, num_frames: int
+    ) -> None:
+        """prompts: how films become codes. num_frames: how much of a film is looked at."""
+        self.tokenizer, self.transformer = tokenizer, transformer
+        self.prompts, self.num_frames = prompts, num_frames
+
+    def caption(self, clip: Film) -> str:
+        """``VideoPipeline.caption``."""
+        reading = Reading(self.transformer, self._codes(clip)[None])
+        return self.tokenizer.decode(reading.greedy(self.transformer.config.text_len)[0])
+
+    def score(self, clip: Film, texts: Sequence[str]) -> list[Score]:
+        """``VideoPipeline.score``."""
+        require(
+            isinstance(texts, (list, tuple)) and len(texts) > 0,
+            PromptError,
+            "texts must be a text or a list of texts; got {!r}.",
+            texts,
+        )
+        limit = self.transformer.config.text_len
+        text_ids = [self.tokenizer.encode(check_prompt(text), max_length=limit) for text in texts]
+        codes = self._codes(clip)[None]
+        said = Reading(self.transformer, codes).log_probs(text_ids, [0] * len(text_ids))
+        rows = codes.expand(len(text_ids) + 1, -1, -1, -1)
+        without, *with_text = code_log_probs(self.transformer, [[], *text_ids], rows).sum(1).tolist()
+        return [Score(one - without, other) for one, other in zip(with_text, said.tolist(), strict=True)]
+
+    def _codes(self, clip: Any) -> Tensor:
+        """Codes [t, h, w] of a clip of ours, or of the beginning of a film."""
+        if isinstance(clip, Clip):
+            return torch.from_numpy(np.ascontiguousarray(clip.codes)).long()
+        return self.prompts.film(clip, self.num_frames, "cover").codes

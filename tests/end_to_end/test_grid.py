@@ -1,0 +1,200 @@
+"""What is given is kept: pictures, the tops of pictures and beginnings of films, code for code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kinolenta.errors import ConfigError, KinolentaError, MediaError, ShapeError
+from kinolenta.media import resize, write
+from kinolenta.pipeline import VideoPipeline
+from tests.end_to_end.test_pipeline import PROMPT, write_model
+
+RNG = np.random.default_rng(0)
+FILM = RNG.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)  # as long as a clip of this model
+PICTURE = FILM[0]
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> VideoPipeline:
+    return VideoPipeline.from_pretrained(write_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_the_top_rows_of_a_picture_are_kept(pipe: VideoPipeline, rows: int, guidance_scale: float) -> None:
+    clip = pipe(PROMPT, image=PICTURE, rows=rows, guidance_scale=guidance_scale)
+    top = pipe.encode(PICTURE[None, : 8 * rows]).numpy()
+    assert np.array_equal(clip.codes[:1, :rows], top)
+    other = PICTURE.copy()
+    other[8 * rows :] = 255 - other[8 * rows :]  # what is not given has no say
+    assert np.array_equal(
+        pipe(PROMPT, image=other, rows=rows, guidance_scale=guidance_scale).codes, clip.codes
+    )
+
+
+def test_fewer_rows_leave_more_to_be_drawn(pipe: VideoPipeline) -> None:
+    whole = pipe(PROMPT, image=PICTURE)
+    assert np.array_equal(whole.codes, pipe(PROMPT, image=PICTURE, rows=4).codes)
+    assert not np.array_equal(whole.codes[0], pipe(PROMPT, image=PICTURE, rows=2).codes[0])
+
+
+@pytest.mark.parametrize(("given", "kept"), [(1, 1), (2, 1), (4, 1), (5, 5), (8, 5), (9, 9)])
+def test_the_beginning_of_a_film_is_kept(pipe: VideoPipeline, given: int, kept: int) -> None:
+    clip = pipe(PROMPT, video=FILM[:given])
+    codes = pipe.encode(FILM[:kept]).numpy()
+    assert np.array_equal(clip.codes[: len(codes)], codes)
+    assert np.array_equal(clip.codes, pipe(PROMPT, video=FILM, video_frames=given).codes)
+    assert clip.frames.shape == FILM.shape
+
+
+def test_a_film_from_disk_is_brought_to_the_models_rate_and_size(pipe: VideoPipeline, tmp_path: Path) -> None:
+    flat = np.repeat(np.arange(0, 180, 20, dtype=np.uint8), 3)[:, None, None, None]
+    path = write(np.broadcast_to(flat, (27, 48, 64, 3)).copy(), tmp_path / "film.mp4", 24.0)
+    clip = pipe(PROMPT, video=path, video_frames=5, keep_pixels=True)
+    assert np.abs(clip.frames[:5].mean((1, 2, 3)) - [0, 20, 40, 60, 80]).max() < 4
+
+
+def test_given_pixels_come_back_as_they_were_if_asked_for(pipe: VideoPipeline) -> None:
+    seen = pipe(PROMPT, video=FILM[:5])
+    kept = pipe(PROMPT, video=FILM[:5], keep_pixels=True)
+    assert np.array_equal(kept.frames[:5], FILM[:5])
+    assert np.array_equal(kept.frames[5:], seen.frames[5:]) and np.array_equal(kept.codes, seen.codes)
+    assert not np.array_equal(seen.frames[:5], FILM[:5])
+    top = pipe(PROMPT, image=PICTURE, rows=2, keep_pixels=True)
+    plain = pipe(PROMPT, image=PICTURE, rows=2)
+    assert np.array_equal(top.frames[0, :16], PICTURE[:16])
+    assert np.array_equal(top.frames[0, 16:], plain.frames[0, 16:])
+    assert np.array_equal(top.frames[1:], plain.frames[1:])
+
+
+@pytest.mark.parametrize("policy", ["cover", "contain"])
+def test_pictures_are_fitted_by_the_stated_policy(pipe: VideoPipeline, policy: str) -> None:
+    wide = RNG.integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    clip = pipe(PROMPT, image=wide, keep_pixels=True, resize_policy=policy)
+    assert np.array_equal(clip.frames[0], resize(wide, 32, policy))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"image": PICTURE, "rows": 2}, {"video": FILM[:5]}, {"image": PICTURE, "rows": 3, "keep_pixels": True}],
+)
+def test_streams_and_decodings_agree_on_what_is_given(
+    pipe: VideoPipeline, options: dict[str, object]
+) -> None:
+    clip = pipe(PROMPT, **options)  # type: ignore[arg-type]
+    assert np.array_equal(np.stack(list(pipe.stream(PROMPT, **options))), clip.frames)  # type: ignore[arg-type]
+    slow = pipe(PROMPT, decoding="sequential", **options)  # type: ignore[arg-type]
+    assert np.array_equal(slow.codes, clip.codes) and slow.passes > clip.passes
+    pair = pipe([PROMPT, "мяч"], seed=[0, 1], **options)  # type: ignore[arg-type]
+    assert np.array_equal(pair[0].codes, clip.codes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"image": PICTURE, "rows": 0}, ShapeError, r"rows is 0; .* in 1\.\.4"),
+        ({"image": PICTURE, "rows": 5}, ShapeError, r"rows is 5; .* in 1\.\.4"),
+        ({"image": PICTURE, "rows": 1.5}, ShapeError, r"rows is 1\.5"),
+        ({"rows": 2}, ConfigError, "give one"),
+        ({"image": PICTURE, "video": FILM}, ConfigError, "cannot both be given"),
+        ({"video_frames": 2}, ConfigError, "give one"),
+        ({"video": FILM, "video_frames": 10}, ShapeError, r"must lie in 1\.\.9"),
+        ({"video": FILM, "video_frames": 0}, ShapeError, r"must lie in 1\.\.9"),
+        ({"video": FILM, "video_frames": True}, ShapeError, "video_frames is True"),
+        ({"video": FILM, "num_frames": 5}, ShapeError, "more frames than the clip"),
+        ({"video": FILM[:0]}, MediaError, "at least one frame"),
+        ({"video": PICTURE}, MediaError, "at least one frame"),
+        ({"video": FILM.astype(np.float32)}, MediaError, "uint8 array"),
+        ({"video": 3}, MediaError, "got int"),
+        ({"video": "absent.mp4"}, MediaError, "absent.mp4"),
+        ({"image": np.zeros((1, 4000, 3), np.uint8)}, MediaError, "4000x1 px; one side may be at most 16"),
+        ({"video": np.zeros((5, 4000, 1, 3), np.uint8)}, MediaError, "1x4000 px"),
+        ({"image": np.zeros((0, 8, 3), np.uint8)}, KinolentaError, "."),
+        ({"best_of": 0}, ConfigError, r"in 1\.\.256"),
+        ({"best_of": 2, "scorer": 5}, ConfigError, "function of a clip"),
+        ({"negative_prompt": ""}, KinolentaError, "empty"),
+        ({"negative_prompt": "дождь", "guidance_scale": 1.0}, ConfigError, "need guidance"),
+        ({"first_frame_temperature": -1.0}, ConfigError, "temperature is"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    pipe: VideoPipeline, options: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        pipe(PROMPT, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_the_first_frame_may_be_drawn_otherwise(pipe: VideoPipeline) -> None:
+    plain = pipe(PROMPT)
+    greedy = pipe(PROMPT, first_frame_temperature=0.0)
+    assert np.array_equal(greedy.codes[0], pipe(PROMPT, temperature=0.0).codes[0])
+    assert not np.array_equal(greedy.codes[0], plain.codes[0])
+    assert np.array_equal(pipe(PROMPT, first_frame_top_k=1).codes[0], greedy.codes[0])
+    rest = pipe(PROMPT, temperature=0.0, first_frame_temperature=1.0)
+    assert np.array_equal(rest.codes[0], plain.codes[0]) and not np.array_equal(rest.codes, plain.codes)
+
+
+def test_a_negative_prompt_changes_what_guidance_leads_away_from(pipe: VideoPipeline) -> None:
+    plain, negative = pipe(PROMPT), pipe(PROMPT, negative_prompt="синий мяч")
+    assert not np.array_equal(plain.codes, negative.codes)
+    # Away from the very same text there is nowhere to go.
+    same = pipe(PROMPT, negative_prompt=PROMPT, guidance_scale=5.0)
+    assert np.array_equal(same.codes, pipe(PROMPT, guidance_scale=1.0).codes)
+    assert same.score == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_the_best_of_several_candidates_is_kept(pipe: VideoPipeline, guidance_scale: float) -> None:
+    best = pipe(PROMPT, best_of=4, guidance_scale=guidance_scale, seed=3)
+    seen = []
+
+    def last(clip: object) -> float:
+        seen.append(clip)
+        return float(clip.candidate)  # type: ignore[attr-defined]
+
+    chosen = pipe(PROMPT, best_of=4, guidance_scale=guidance_scale, seed=3, scorer=last)
+    assert chosen.candidate == 3 and len(seen) == 4
+    assert max(seen, key=lambda clip: clip.score).candidate == best.candidate
+    assert np.array_equal(seen[0].codes, pipe(PROMPT, guidance_scale=guidance_scale, seed=3).codes)
+    assert best.score is not None
+    pair = pipe([PROMPT, "мяч"], best_of=4, guidance_scale=guidance_scale, seed=3)
+    assert np.array_equal(pair[0].codes, best.codes) and pair[1].prompt == "мяч"
+    with pytest.raises(ConfigError, match="a stream is of one clip"):
+        next(pipe.stream(PROMPT, best_of=2))
+
+
+def test_a_clip_is_read_back(pipe: VideoPipeline, tmp_path: Path) -> None:
+    clip = pipe(PROMPT)
+    text = pipe.caption(clip)
+    assert isinstance(text, str) and text == pipe.caption(clip)
+    one, other = pipe.score(clip, [PROMPT, "мяч"])
+    assert one.gain == pytest.approx(clip.score, abs=1e-3) and one.text_log_prob < 0
+    assert pipe.score(clip, "мяч") == [pytest.approx(other, abs=1e-4)]
+    assert pipe.caption(FILM) == pipe.caption(np.concatenate((FILM, FILM)))  # only its beginning is read
+    assert isinstance(pipe.caption(clip.save(tmp_path / "clip.mp4")), str)
+    with pytest.raises(KinolentaError, match="texts must be"):
+        pipe.score(clip, [])
+    with pytest.raises(KinolentaError, match="must contain words"):
+        pipe.score(clip, ["12"])
+    with pytest.raises(MediaError, match="got int"):
+        pipe.caption(5)  # type: ignore[arg-type]
+
+
+def test_an_order_keeps_what_is_given_first() -> None:
+    from kinolenta.grid import GridPrompt
+
+    given = torch.zeros(2, 2, 2, dtype=torch.bool)
+    given[0, 1, 1] = given[1, 0, 0] = True
+    codes = torch.arange(8).view(2, 2, 2)
+    prompt = GridPrompt(codes=codes, given=given, frames=np.zeros((5, 16, 16, 3), np.uint8))
+    assert prompt.order(3).tolist() == [3, 4, 0, 1, 2, 5, 6, 7, 8, 9, 10, 11]
+    assert prompt.known_codes().tolist() == [[3, 4]]
+    kept = prompt.keep(np.ones((9, 16, 16, 3), np.uint8))
+    assert (kept[0, 8:, 8:] == 0).all() and (kept[0, :8] == 1).all()
+    assert (kept[1:5, :8, :8] == 0).all() and (kept[1:5, 8:] == 1).all() and (kept[5:] == 1).all()
+    assert np.array_equal(prompt.keep(np.ones((4, 16, 16, 3), np.uint8), 1), kept[1:5])
+    with pytest.raises(ShapeError, match="2 latent frames are given, but the clip has 1"):
+        prompt.order(1)

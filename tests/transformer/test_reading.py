@@ -1,0 +1,70 @@
+"""Texts about codes: the cached way says what one forward pass over the whole strip says."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinolenta.errors import ConfigError, PromptError
+from kinolenta.transformer import Reading, code_log_probs, generate
+from tests.transformer.tiny import random_codes, tiny_gpt
+
+MODEL = tiny_gpt()
+CODES = random_codes(MODEL, 3).view(3, 2, 3, 4)
+QUESTIONS = [[9, 8], [], [7] * 9]
+TEXTS = [[5, 6, 7], [8], [], [30, 31, 32, 33], [12]]
+
+
+def by_hand(question: list[int], codes: Tensor, text: list[int]) -> Tensor:
+    """log p(text, end) from the whole strip, slot by slot."""
+    with torch.no_grad():
+        strip = MODEL.layout.pack([question], codes[None], [text])
+        nats = MODEL.text_logits(MODEL(strip)).log_softmax(-1)[0]
+    first = int(strip.code_start[0]) + strip.num_codes  # slot of <eov>
+    ids = [*text, MODEL.config.eos_id]
+    return sum((nats[first + i, token].double() for i, token in enumerate(ids)), torch.zeros(()).double())
+
+
+def test_scores_are_those_of_the_whole_strip() -> None:
+    reading = Reading(MODEL, CODES, QUESTIONS)
+    clips = [0, 1, 2, 2, 0]
+    got = reading.log_probs(TEXTS * 8, clips * 8)  # more rows than are scored at once
+    expected = torch.stack([by_hand(QUESTIONS[c], CODES[c], t) for t, c in zip(TEXTS, clips, strict=True)])
+    torch.testing.assert_close(got, expected.repeat(8), atol=1e-4, rtol=1e-5)
+
+
+def test_greedy_takes_the_likeliest_each_time_and_stops_at_the_end() -> None:
+    reading = Reading(MODEL, CODES, QUESTIONS)
+    texts = reading.greedy(6)
+    banned = {MODEL.config.bos_id, MODEL.config.eot_id, MODEL.config.eov_id, MODEL.config.pad_id}
+    for clip, text in enumerate(texts):
+        assert len(text) <= 6 and not banned & set(text)
+        with torch.no_grad():
+            strip = MODEL.layout.pack([QUESTIONS[clip]], CODES[clip : clip + 1], [text])
+            logits = MODEL.text_logits(MODEL(strip))[0]
+        logits[:, sorted(banned)] = -torch.inf
+        first = int(strip.code_start[0]) + strip.num_codes
+        said = logits[first : first + len(text) + 1].argmax(-1).tolist()
+        assert said[: len(text)] == text
+        assert len(text) == 6 or said[-1] == MODEL.config.eos_id
+    assert [Reading(MODEL, CODES[i : i + 1], QUESTIONS[i : i + 1]).greedy(6)[0] for i in range(3)] == texts
+
+
+def test_codes_score_as_they_did_when_they_were_drawn() -> None:
+    made = generate(MODEL, TEXTS, seeds=[1] * 5, guidance_scale=2.0)
+    assert made.log_prob_uncond is not None
+    with_text = code_log_probs(MODEL, TEXTS * 4, made.codes.repeat(4, 1, 1, 1))
+    assert with_text.shape == (20, 2)
+    torch.testing.assert_close(with_text.sum(1), made.log_prob.repeat(4), atol=1e-3, rtol=1e-5)
+    without = code_log_probs(MODEL, [[]] * 5, made.codes)
+    torch.testing.assert_close(without.sum(1), made.log_prob_uncond, atol=1e-3, rtol=1e-5)
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    reading = Reading(MODEL, CODES)
+    with pytest.raises(PromptError, match="name one of 3 clips"):
+        reading.log_probs([[5]], [3])
+    with pytest.raises(PromptError, match="name one of 3 clips"):
+        reading.log_probs([[5]], [0, 1])
+    with pytest.raises(ConfigError, match="max_tokens is 0"):
+        reading.greedy(0)
+    assert reading.log_probs([], []).shape == (0,)

@@ -1,0 +1,123 @@
+"""Codes in, text out: what a clip shows, said or scored in Russian (RuDOLPH's idea, in time).
+
+The right text of the strip is text as any other, and the codes before it are all that it may look at, with a
+question on the left if there is one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kinolenta.errors import ConfigError, PromptError, require
+from kinolenta.kernels.attention import Causal
+from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.rotary import rotary_tables
+
+ROWS = 16  # texts that are scored side by side; each holds keys and values of its clip
+
+
+class Reading:
+    """A batch of clips that the transformer has seen, ready for texts about them."""
+
+    @torch.inference_mode()
+    def __init__(
+        self, model: GPT, codes: Tensor, left_text_ids: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        """codes: [b, t, h, w] int64. left_text_ids: a question for each clip; None asks nothing.
+
+        Raises PromptError for texts and ShapeError for codes that the model does not take.
+        """
+        config, layout = model.config, model.layout
+        left = [()] * len(codes) if left_text_ids is None else left_text_ids
+        strip = layout.pack_prefill(left, codes).to(model.kind.device)
+        self.model, self.clips, self.slots = model, len(codes), strip.token_ids.shape[1]
+        shape = (config.n_layer, 2, self.clips, config.n_kv_head, self.slots, config.head_dim)
+        self.memory = torch.zeros(shape, dtype=model.kind.dtype, device=model.kind.device)
+        self.pad = strip.text_start
+        model(strip, [(keys, values) for keys, values in self.memory.unbind()])
+
+    @torch.inference_mode()
+    def log_probs(self, text_ids: Sequence[Sequence[int]], clips: Sequence[int]) -> Tensor:
+        """log p(text, end | clip), nats, [n] float64: text number i is about clip number clips[i]."""
+        require(
+            len(text_ids) == len(clips) and all(0 <= clip < self.clips for clip in clips),
+            PromptError,
+            "{} texts are about the clips {}; name one of {} clips for each.",
+            len(text_ids),
+            list(clips),
+            self.clips,
+        )
+        found = []
+        for start in range(0, len(text_ids), ROWS):
+            some = slice(start, start + ROWS)
+            found.append(self._log_probs(text_ids[some], list(clips[some])))
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+
+    @torch.inference_mode()
+    def greedy(self, max_tokens: int) -> list[list[int]]:
+        """The likeliest next text_id again and again, for each clip, up to its end or max_tokens."""
+        require(max_tokens >= 1, ConfigError, "max_tokens is {}; it must be 1 or more.", max_tokens)
+        config = self.model.config
+        cache = self._cache(list(range(self.clips)), max_tokens)
+        token = torch.full((self.clips, 1), config.eov_id, device=self.pad.device)
+        written: list[Tensor] = []
+        ended = torch.zeros(self.clips, dtype=torch.bool, device=self.pad.device)
+        for place in range(max_tokens):
+            logits = self.model.text_logits(self._run(token, cache, place, self.pad))[:, -1]
+            logits[:, [config.bos_id, config.eot_id, config.eov_id, config.pad_id]] = -torch.inf
+            token = logits.argmax(-1, keepdim=True)
+            ended |= token[:, 0] == config.eos_id
+            if bool(ended.all()):
+                break
+            written.append(token.masked_fill(ended[:, None], config.eos_id))
+        rows = torch.cat(written, 1).tolist() if written else [[] for _ in range(self.clips)]
+        return [[one for one in row if one != config.eos_id] for row in rows]
+
+    def _log_probs(self, text_ids: Sequence[Sequence[int]], clips: list[int]) -> Tensor:
+        config, device = self.model.config, self.pad.device
+        longest = max(len(ids) for ids in text_ids)
+        tokens = torch.full((len(clips), longest + 2), config.pad_id)
+        for row, ids in enumerate(text_ids):
+            tokens[row, : len(ids) + 2] = torch.tensor([config.eov_id, *ids, config.eos_id])
+        tokens = tokens.to(device)
+        said = tokens[:, 1:] != config.pad_id
+        hidden = self._run(tokens[:, :-1], self._cache(clips, longest + 1), 0, self.pad[clips])
+        nats = self.model.text_logits(hidden[said]).float().log_softmax(-1)
+        chosen = nats.gather(1, tokens[:, 1:][said][:, None])[:, 0].double()
+        return torch.zeros(said.shape, dtype=torch.float64, device=device).masked_scatter(said, chosen).sum(1)
+
+    def _cache(self, clips: list[int], more: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of these clips with room for more slots."""
+        layers, _, _, heads, _, width = self.memory.shape
+        room = self.memory.new_zeros(layers, 2, len(clips), heads, more, width)
+        both = torch.cat((self.memory[:, :, clips], room), 4)
+        return [(keys, values) for keys, values in both.unbind()]
+
+    def _run(self, tokens: Tensor, cache: list[tuple[Tensor, Tensor]], place: int, pad: Tensor) -> Tensor:
+        """Hidden states of right text [rows, n] that begins ``place`` slots after the codes."""
+        model, n = self.model, tokens.shape[1]
+        first = model.layout.text_slots + place
+        order = torch.arange(first, first + n, device=tokens.device)
+        positions = torch.stack((order, *[torch.zeros_like(order)] * 3), -1)[None]
+        cos, sin = rotary_tables(positions, model.frequencies)
+        mask = Causal(start=self.slots + place, pad=pad)
+        return model.run_blocks(model.embed_text(tokens), cos, sin, mask, cache)
+
+
+@torch.inference_mode()
+def code_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor) -> Tensor:
+    """log p(codes | text), nats of each latent frame, [b, t] float64: temperature 1, no guidance.
+
+    codes: [b, t, h, w] int64, one clip for each text. Raises PromptError or ShapeError for bad input.
+    """
+    found = []
+    for start in range(0, len(codes), ROWS):
+        some = slice(start, start + ROWS)
+        strip = model.layout.pack(text_ids[some], codes[some]).to(model.kind.device)
+        slots = model.layout.code_slots(strip)
+        hidden = model(strip).gather(1, (slots - 1)[..., None].expand(-1, -1, model.config.d_model))
+        nats = model.code_logits(hidden).float().log_softmax(-1)
+        chosen = nats.gather(2, codes[some].flatten(1).to(nats.device)[..., None])[..., 0]
+        found.append(chosen.double().unflatten(1, (codes.shape[1], -1)).sum(-1))
+    return torch.cat(found)
