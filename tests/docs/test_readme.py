@@ -1,7 +1,6 @@
 """What the pages say can be typed: commands and options exist, snippets compile, links lead somewhere."""
 
 import ast
-import inspect
 import json
 import re
 import shlex
@@ -145,8 +144,9 @@ def test_readmes_show_the_same() -> None:
 def test_snippets_use_what_there_is(page: str) -> None:
     import kinolenta
     from kinolenta import Clip, VideoPipeline
+    from kinolenta.request import Options
 
-    options = set(inspect.signature(VideoPipeline.__call__).parameters)
+    options = set(Options.__annotations__)
     of_clip = {field.name for field in fields(Clip)} | set(dir(Clip))
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block, filename=page)):
@@ -218,6 +218,8 @@ def test_training_page_has_the_settings_of_the_demo() -> None:
     assert f"{ends['decoder']['stages'][0]['steps']} steps with the encoder frozen" in words
     assert f"{ends['transformer']['steps']} more steps" in words
     assert ends["transformer"]["corruption"] == 0.3 and "up to 30 % of a row's codes" in words
+    drafts = json.loads(read("kinolenta/training/configs/transformer_demo_drafts.json"))
+    assert f"{drafts['steps']} more steps" in words and f"{drafts['draft_window']} codes in a row" in words
     sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
     assert "{} layers of width {}, batch {}".format(*sizes) in text
     assert f"{transformer['steps']} steps" in text

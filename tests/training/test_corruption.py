@@ -2,7 +2,7 @@
 
 import torch
 
-from kinolenta.training.corruption import corrupt
+from kinolenta.training.corruption import corrupt, draft
 from kinolenta.transformer.loss import strip_loss
 from tests.transformer.tiny import random_codes, tiny_gpt
 
@@ -44,3 +44,30 @@ def test_the_loss_is_that_of_the_right_codes() -> None:
         expected = -MODEL.code_logits(hidden).log_softmax(-1).gather(2, CODES[..., None]).mean()
         got = strip_loss(MODEL, STRIP, shown).code_nats.mean()
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_drafts_are_windows_of_the_models_own_draws_in_half_of_the_rows() -> None:
+    shown = draft(MODEL, STRIP, 9, torch.Generator().manual_seed(0))
+    wrong = MODEL.layout.unpack(shown).codes != CODES
+    assert not wrong[32:].any()
+    places = wrong[:32].float().cumsum(1)
+    spans = [row.nonzero().flatten() for row in wrong[:32]]
+    assert all(int(span[-1] - span[0]) < 9 for span in spans if len(span))
+    assert float(places[:, -1].mean()) > 6  # of 9; now and then the model draws the right one
+    assert len({int(span[0]) for span in spans if len(span)}) > 10
+    assert torch.equal(shown.token_ids[:, :3], STRIP.token_ids[:, :3])
+    again, other = (draft(MODEL, STRIP, 9, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert torch.equal(again.token_ids, shown.token_ids) and not torch.equal(other.token_ids, shown.token_ids)
+
+
+def test_a_draft_is_drawn_from_what_the_model_says_there() -> None:
+    sure = tiny_gpt(grid=(4, 3, 4))
+    with torch.no_grad():
+        sure.code_head.own.mul_(1e4)  # so that its likeliest code is the one that it draws
+        shown = draft(sure, STRIP, 100, torch.Generator().manual_seed(0))  # longer than a clip: all of it
+        rows = STRIP.rows(slice(32))
+        slots = sure.layout.code_slots(rows)
+        hidden = sure(rows).gather(1, (slots - 1)[..., None].expand(-1, -1, sure.config.d_model))
+    likeliest = sure.code_logits(hidden).argmax(-1)
+    assert (sure.layout.unpack(shown).codes[:32] == likeliest).float().mean() > 0.99
+    assert torch.equal(shown.token_ids[32:], STRIP.token_ids[32:])

@@ -61,7 +61,7 @@ def test_training_lowers_the_loss_and_writes_the_model(tmp_path: Path) -> None:
 def test_training_goes_on_from_a_model_with_wrong_codes_among_its_inputs(tmp_path: Path) -> None:
     small_shard(tmp_path / "codes")
     first = train(small_config(tmp_path), tmp_path / "first")
-    config = small_config(tmp_path, start=str(first), corruption=0.5, steps=3, eval_every=3)
+    config = small_config(tmp_path, start=str(first), corruption=0.5, draft_window=3, steps=3, eval_every=3)
     second = train(config, tmp_path / "second")
     again = train(small_config(tmp_path, start=str(first), steps=3, eval_every=3), tmp_path / "again")
     weights = [load_file(folder / "model.safetensors") for folder in (first, second, again)]

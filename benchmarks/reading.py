@@ -1,0 +1,116 @@
+"""What the model's own scores are worth: finding the text of a clip, the clip of a text, the best of several.
+
+    python benchmarks/reading.py --clips 100 --best-of 8 --prompts 50
+
+Held-out scenes are rendered and encoded. Every text is scored against every clip by log p(text | clip), less
+what the text scores on average; captions are written for the first clips, to be read. Then some captions
+become several clips each, and the one with the highest score (log p(clip | text) - log p(clip)) is compared
+with the first, by the judge: is the motion right, and the background too. The last line is JSON.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+
+from quality import real_clips  # beside this file
+
+from kinolenta.data.scene import Scene
+from kinolenta.evaluation.judge import Judge
+from kinolenta.evaluation.quality import Share, held_out
+from kinolenta.evaluation.retrieval import bootstrap, centred, recall
+from kinolenta.pipeline import VideoPipeline
+from kinolenta.transformer import Reading
+
+SHOWN = 12  # captions that are printed
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure what the model's scores find.")
+    parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
+    parser.add_argument("--split", default="T1", choices=("dev", "T1", "T2", "T4"))
+    parser.add_argument("--clips", type=int, default=100, help="clips and texts to match (100)")
+    parser.add_argument("--prompts", type=int, default=50, help="captions to draw candidates for (50)")
+    parser.add_argument("--best-of", type=int, default=8, help="candidates of each (8)")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def matching(pipe: VideoPipeline, frames: np.ndarray, captions: list[str]) -> dict[str, Any]:
+    """Recall both ways, and a few captions written by the model."""
+    text_ids = [pipe.tokenizer.encode(text) for text in captions]
+    rows = []
+    for clip in tqdm(frames, desc="reading", file=sys.stderr):
+        reading = Reading(pipe.transformer, pipe.encode(clip)[None])
+        rows.append(reading.log_probs(text_ids, [0] * len(text_ids)).numpy())
+    scores = centred(np.stack(rows))
+    for clip, text in zip(frames[:SHOWN], captions, strict=False):
+        print(f"  {text}\n    -> {pipe.caption(clip)}")
+    return {
+        f"{name} at {at}": round(recall(matrix, at), 4)
+        for name, matrix in (("text of clip", scores), ("clip of text", scores.T))
+        for at in (1, 10)
+    }
+
+
+def choosing(
+    pipe: VideoPipeline, judge: Judge, scenes: list[Scene], captions: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    """First candidate, best by own score, and what a judge would have chosen."""
+    right: list[list[bool]] = []
+    scores: list[list[float]] = []
+    for number, (scene, text) in enumerate(zip(tqdm(scenes, file=sys.stderr), captions, strict=True)):
+        clips: list[Any] = []
+
+        def look(clip: Any, clips: list[Any] = clips) -> float:
+            clips.append(clip)
+            return float(clip.score)
+
+        pipe(text, seed=options.seed + number, best_of=options.best_of, scorer=look)
+        seen = judge(np.stack([clip.frames for clip in clips]))
+        pairs = zip(seen.motions, seen.backgrounds, strict=True)
+        right.append([pair == (scene.motion, scene.background) for pair in pairs])
+        scores.append([clip.score for clip in clips])
+    verdicts = np.array(right, dtype=float)
+    chosen = np.take_along_axis(verdicts, np.argmax(scores, 1)[:, None], 1)[:, 0]
+    gain = chosen - verdicts.mean(1)  # against a candidate at random, which the first is
+    low, high = bootstrap(gain)
+    return {
+        "first": Share(int(verdicts[:, 0].sum()), len(verdicts)).to_dict(),
+        "any": round(float(verdicts.mean()), 4),
+        "best": Share(int(chosen.sum()), len(verdicts)).to_dict(),
+        "one of them": round(float(verdicts.max(1).mean()), 4),
+        "gain": {"mean": round(float(gain.mean()), 4), "low": round(low, 4), "high": round(high, 4)},
+    }
+
+
+def main() -> None:
+    options = parse()
+    pipe, judge = VideoPipeline.from_pretrained(options.model), Judge.load()
+    scenes, captions = held_out(max(options.clips, options.prompts), split=options.split, seed=options.seed)
+    frames = real_clips(scenes[: options.clips], pipe.height)
+    print(f"reading  |  {options.split}, seed {options.seed}, torch {torch.__version__}\n")
+    found = matching(pipe, frames, captions[: options.clips])
+    print(f"\nof {options.clips}, chance {1 / options.clips:.0%} at 1 and {10 / options.clips:.0%} at 10")
+    for name, value in found.items():
+        print(f"  {name:<22}{value:7.1%}")
+    best = choosing(pipe, judge, scenes[: options.prompts], captions[: options.prompts], options)
+    print(
+        f"\n{options.prompts} captions, {options.best_of} candidates each; motion and background both right"
+    )
+    print(f"  any candidate         {best['any']:7.1%}")
+    print(f"  best by own score     {best['best']['share']:7.1%}")
+    print(f"  one of them is right  {best['one of them']:7.1%}")
+    print("  gain of the best over any {mean:+.1%} [{low:+.1%} {high:+.1%}]".format(**best["gain"]))
+    print(json.dumps({"benchmark": "reading", "clips": options.clips, **found, "best_of": best}))
+
+
+if __name__ == "__main__":
+    main()
