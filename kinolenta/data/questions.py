@@ -1,0 +1,119 @@
+"""Questions about a scene and their answers, in natural Russian: what a reader of clips learns from.
+
+A question asks for one thing that the clip shows; its answer is a word or a few. Held wordings are kept out
+of training, as those of captions are.
+"""
+
+import random
+from dataclasses import dataclass
+
+from kinolenta.data import phrases
+from kinolenta.data.grammar import NounForms, adjective, noun_forms, noun_phrase, verb_with
+from kinolenta.data.phrases import SELF_DIRECTED, Wording
+from kinolenta.data.scene import COLOURS, Scene, nouns
+from kinolenta.errors import DataError, require
+
+KINDS = ("what", "motion", "where to", "background", "count", "colour")
+
+# {noun}: the thing, with its numeral; {many}: genitive plural; {do}: делает or делают; {move}: likewise.
+_WHAT = {
+    True: Wording(("кто это?", "кто на видео?", "кого ты видишь?"), ("кто здесь?", "кто показан на видео?")),
+    False: Wording(("что это?", "что на видео?", "что ты видишь?"), ("что здесь?", "что показано на видео?")),
+}
+_MOTION = Wording(
+    ("что {do} {noun}?", "что тут {do} {noun}?", "что происходит?"), ("что на видео {do} {noun}?",)
+)
+_WHERE_TO = Wording(
+    ("куда {move} {noun}?", "в какую сторону {move} {noun}?"), ("в каком направлении {move} {noun}?",)
+)
+_GROUND = {
+    "colour": Wording(("какого цвета фон?", "какой фон?"), ("какой цвет у фона?",)),
+    "place": Wording(("какой фон?", "что вокруг?"), ("что на заднем плане?",)),
+}
+_COUNT = Wording(("сколько {many}?", "сколько здесь {many}?"), ("сколько {many} на видео?",))
+_COLOUR = Wording(("какого цвета {noun}?",), ("какой цвет у того, что на видео?",))
+
+_PLACES = {
+    "grass": "трава", "sand": "песок", "snow": "снег", "sky": "небо", "night": "ночное небо", "sea": "море",
+}  # fmt: skip
+_ONE = {"m": "один", "f": "одна", "n": "одно"}
+_SIDES = {
+    "left": "влево", "right": "вправо", "up": "вверх", "down": "вниз",
+    "rotate_cw": "по часовой стрелке", "rotate_ccw": "против часовой стрелки",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """kind: of KINDS. text: with its question mark. answer: without a full stop."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+def kinds_of(scene: Scene) -> tuple[str, ...]:
+    """The kinds of question that the scene has an answer to."""
+    forms = noun_forms()[scene.noun, nouns()[scene.noun].name]
+    fits = {
+        "what": True,
+        "motion": True,
+        "where to": scene.motion in _SIDES,
+        "background": True,
+        "count": forms.countable,
+        "colour": scene.tint is not None and scene.count == 1,
+    }
+    return tuple(kind for kind in KINDS if fits[kind])
+
+
+def question(scene: Scene, rng: random.Random, kind: str | None = None, *, held: bool = False) -> Question:
+    """A question of a kind (one that fits, drawn with rng, unless given) in one of its wordings.
+
+    held: in a wording that training never uses. Raises DataError if the scene has no answer to the kind.
+    """
+    fitting = kinds_of(scene)
+    kind = rng.choice(fitting) if kind is None else kind
+    require(
+        kind in fitting, DataError, "the scene has no answer to {!r}; ask one of {}", kind, ", ".join(fitting)
+    )
+    noun = nouns()[scene.noun]
+    forms = noun_forms()[scene.noun, noun.name]
+    wording, answer = _wording_and_answer(scene, forms, kind)
+    several = scene.count > 1 or forms.gender == "pl"
+    turns = scene.motion in ("rotate_cw", "rotate_ccw")
+    moves = ("вращается", "вращаются") if turns else ("движется", "движутся")
+    text = rng.choice(wording.held if held else wording.common).format(
+        noun=noun_phrase(forms, None, count=scene.count),
+        many=forms.many,
+        do="делают" if several else "делает",
+        move=moves[several],
+    )
+    return Question(kind, text, answer)
+
+
+def _wording_and_answer(scene: Scene, forms: NounForms, kind: str) -> tuple[Wording, str]:
+    if kind == "what":
+        return _WHAT[forms.animate], noun_phrase(forms, None, count=scene.count)
+    if kind == "motion":
+        return _MOTION, _doing(scene, forms)
+    if kind == "where to":
+        return _WHERE_TO, _SIDES[scene.motion]
+    if kind == "background":
+        if scene.background in COLOURS:
+            return _GROUND["colour"], phrases.TINTS[scene.background].common[0]
+        return _GROUND["place"], _PLACES[scene.background]
+    if kind == "count":
+        one = _ONE[forms.gender]
+        two = "две" if forms.gender == "f" else "два"
+        return _COUNT, (one, two, "три")[scene.count - 1]
+    tint = phrases.tint(scene)
+    assert tint is not None
+    return _COLOUR, adjective(tint.common[0], forms.gender)
+
+
+def _doing(scene: Scene, forms: NounForms) -> str:
+    """The usual verb in its number, with the direction if there is one: "бежит вправо"."""
+    verb = phrases.verb(scene, nouns()[scene.noun]).common[0]
+    said = verb_with(verb, forms, count=scene.count)
+    directed = scene.motion in _SIDES and verb not in SELF_DIRECTED
+    return f"{said} {_SIDES[scene.motion]}" if directed else said
