@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.kernels.attention import Causal
+from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import MIN_ROWS, input_major
+
+ALIGNMENT = 16  # slots
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,7 +64,7 @@ def prefill(model: GPT, strip: Strip, order: Tensor, copies: int = 1) -> tuple[K
         2,
         max(rows, MIN_ROWS),
         config.n_kv_head,
-        layout.text_slots + num_codes,
+        cache_slots(config, num_codes),
         config.head_dim,
     )
     memory = torch.zeros(shape, dtype=model.kind.dtype, device=device)
@@ -89,6 +92,11 @@ def prefill(model: GPT, strip: Strip, order: Tensor, copies: int = 1) -> tuple[K
         layers = [(keys[some], values[some]) for keys, values in memory.unbind()]
         hidden[some] = model(strip.rows(some), layers, cache.inputs)[:, -1]
     return cache, F.linear(hidden, cache.head)[:rows]
+
+
+def cache_slots(config: GPTConfig, num_codes: int) -> int:
+    """Slots of a row: its text and codes, and some more to fill whole vector registers."""
+    return -(-(config.text_len + 2 + num_codes) // ALIGNMENT) * ALIGNMENT
 
 
 def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:

@@ -18,7 +18,8 @@ from kinolenta.transformer.stable import MIN_ROWS, row_stable
 MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
 MAX_WINDOW = 64
-WINDOW = 32  # drafts a pass, see docs/decoding.md
+ROWS = 128  # places that a pass looks at, those of all clips and of guidance together: docs/decoding.md
+MIN_WINDOW = 8
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
@@ -52,7 +53,7 @@ def generate(
     guidance_scale: float = 1.0,
     negative_text_ids: Sequence[Sequence[int]] | None = None,
     decoding: str = "parallel",
-    window: int = WINDOW,
+    window: int | None = None,
     on_frame: Callable[[int, Tensor], None] | None = None,
 ) -> Generated:
     """Draw a clip for each text; a clip depends on its own text, seed, candidate and known codes only.
@@ -65,8 +66,8 @@ def generate(
     sampling, first_sampling: how codes are drawn, and how those of the first latent frame are, if otherwise.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
-    decoding: "parallel" draws up to ``window`` codes a pass, "sequential" one; their codes are the same.
-    "preview" takes at least 16 a pass, right or wrong.
+    decoding: "parallel" draws up to ``window`` codes a pass (by default 64 of a single clip, fewer of each in
+    a batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or wrong.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
@@ -110,7 +111,7 @@ class Generation:
         guidance_scale: float = 1.0,
         negative_text_ids: Sequence[Sequence[int]] | None = None,
         decoding: str = "parallel",
-        window: int = WINDOW,
+        window: int | None = None,
     ) -> None:
         """The arguments of ``generate``, and its errors; runs the texts."""
         config, batch = model.config, len(text_ids)
@@ -128,6 +129,9 @@ class Generation:
             decoding,
             ", ".join(DECODINGS),
         )
+        self._guided = guidance_scale != 1
+        if window is None:
+            window = max(MIN_WINDOW, min(MAX_WINDOW, ROWS // (batch * (2 if self._guided else 1))))
         require(
             1 <= window <= MAX_WINDOW, ConfigError, "window is {}; it must lie in 1..{}.", window, MAX_WINDOW
         )
@@ -142,7 +146,6 @@ class Generation:
             num_codes,
         )
         window = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
-        self._guided = guidance_scale != 1
         require(
             negative_text_ids is None or (self._guided and len(negative_text_ids) == batch),
             ConfigError,

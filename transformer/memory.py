@@ -5,13 +5,14 @@ from pathlib import Path
 import torch
 
 from kinolenta.errors import GenerationError, require
+from kinolenta.transformer.cache import cache_slots
 from kinolenta.transformer.config import GPTConfig
 
 
 def needed_bytes(config: GPTConfig, rows: int, num_codes: int, window: int, itemsize: int = 4) -> int:
     """Keys and values of all rows, and the logits and noise of a window (a few copies of each in float32)."""
-    slots = config.text_len + 2 + num_codes
-    cache = config.n_layer * 2 * rows * config.n_kv_head * slots * config.head_dim * itemsize
+    row = config.n_layer * 2 * config.n_kv_head * config.head_dim * cache_slots(config, num_codes)
+    cache = rows * row * itemsize
     places = rows * max(window, 32) * config.codebook_size
     return cache + 6 * 4 * places
 

@@ -111,6 +111,21 @@ class Mask:
         first, *rest = self.start.unique().tolist() if self.start.ndim else [int(self.start)]
         return None if rest else first
 
+    @cached_property
+    def first_start(self) -> int:
+        """The smallest slot of a first query; found out once."""
+        return self.start if isinstance(self.start, int) else int(self.start.min())
+
+    @cached_property
+    def last_start(self) -> int:
+        """The largest slot of a first query; found out once."""
+        return self.start if isinstance(self.start, int) else int(self.start.max())
+
+    @cached_property
+    def dead_before(self) -> list[int]:
+        """Dead slots at the start of each row, or [0] for all of them; found out once."""
+        return [0] if self.pad is None else self.pad.tolist()
+
     def rows(self, batch: int, s: int, device: torch.device) -> Tensor:
         """Per row: slot of the first query, first live slot, one after the last, boundary; int32 [b, 4].
 

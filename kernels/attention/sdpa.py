@@ -7,6 +7,8 @@ from torch import Tensor
 from kinolenta.kernels.attention.mask import Causal, Mask
 
 FEWEST, MOST = 4, 32  # queries of one call
+MOST_KEYS, WIDEST = 384, 80  # keys of one call that may be left out, and the head width up to which
+STEP = 16  # numbers in a vector register, which is how many keys are left out at a time
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
@@ -24,16 +26,41 @@ def sdpa_window(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Te
     """``sdpa_attention`` of a few queries, the bits of each the same however many there are, on a CPU.
 
     PyTorch takes another routine for one or two queries and splits more than 32 differently; so there are
-    never fewer than 4 (the added ones are thrown away) nor more than 32 at once, and every call looks at the
-    whole cache under a mask. Measured bit for bit on AVX-512 (tests/kernels/test_decode.py).
+    never fewer than 4 (of heads wider than 80 always 32; the added ones are thrown away) nor more than 32 at
+    once. Keys that no query sees are left out in whole vector registers, which leaves no trace as long as no
+    call has more than 384: longer sums are split by their length. A row that could come to have more, or a
+    cache whose slots do not fill registers, is looked at as a whole, always. Measured bit for bit on AVX-512
+    (tests/kernels/test_decode.py).
     """
-    n, s, grouped = q.shape[2], k.shape[2], q.shape[1] != k.shape[1]
-    last = (n - 1) % MOST + 1  # queries of the last call
-    padded = n + max(0, FEWEST - last)
+    n, s = q.shape[2], k.shape[2]
+    fewest = FEWEST if q.shape[3] <= WIDEST else MOST
+    padded = n + max(0, fewest - ((n - 1) % MOST + 1))  # the last call counts too
     bias = mask.bias(padded, s, q)
     q = q if padded == n else F.pad(q, (0, 0, 0, padded - n))
+    fits = s % STEP == 0 and q.shape[3] <= WIDEST
+    short = [fits and s - dead // STEP * STEP <= MOST_KEYS for dead in mask.dead_before]
+    if len(set(short)) == 1:
+        return _pieces(q, k, v, bias, _span(mask, padded, s) if short[0] else slice(0, s), scale)[:, :, :n]
+    attended = torch.empty_like(q)
+    for kind in (False, True):
+        rows = torch.tensor([row for row, is_short in enumerate(short) if is_short == kind])
+        span = _span(mask, padded, s, short) if kind else slice(0, s)
+        attended[rows] = _pieces(q[rows], k[rows], v[rows], bias[rows], span, scale)
+    return attended[:, :, :n]
+
+
+def _span(mask: Mask, n: int, s: int, rows: list[bool] | None = None) -> slice:
+    """The slots that any query of some rows, all unless said, can see."""
+    dead = [slots for row, slots in enumerate(mask.dead_before) if rows is None or rows[row]]
+    first = min(*dead, mask.first_start) // STEP * STEP
+    return slice(first, min(s, -(-(mask.last_start + n) // STEP) * STEP))
+
+
+def _pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: slice, scale: float) -> Tensor:
+    k, v, bias = k[:, :, span], v[:, :, span], bias[..., span]
+    grouped = q.shape[1] != k.shape[1]
     pieces = [
         F.scaled_dot_product_attention(some, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
         for some, seen in zip(q.split(MOST, 2), bias.split(MOST, 2), strict=True)
     ]
-    return (pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2))[:, :, :n]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)

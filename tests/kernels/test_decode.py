@@ -14,7 +14,7 @@ from kinolenta.kernels.decode import decode_attention
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SLOTS, WINDOW = 300, 64
+SLOTS, WINDOW = 304, 64
 MASKS: dict[str, Callable[[Tensor, Tensor], Mask]] = {
     "causal": lambda start, pad: Causal(start=start, pad=pad),
     "row": lambda start, pad: Row(start=start, pad=pad, code_start=20, num_codes=256, width=16),
@@ -118,6 +118,53 @@ def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype, backend: str) -> No
     for name in ("q", "k", "v", "keys", "values", "start", "pad"):
         setattr(last, name, getattr(last, name)[5:6])
     assert torch.equal(last.decode(MASKS["causal"], 16, 16, backend)[0], whole[5:6])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("slots", "width", "pads"), [
+    (400, 64, [50, 64, 20]),  # short enough whatever is left out
+    (400, 64, [3, 64, 0]),  # some rows are, some are not
+    (704, 64, [3, 64, 0]),  # none is
+    (386, 64, [50, 64, 20]),  # slots that fill no registers
+    (400, 128, [50, 64, 20]),  # too wide
+])  # fmt: skip
+def test_bits_do_not_depend_on_the_keys_that_are_left_out(
+    slots: int, width: int, pads: list[int], threads: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        keys, values = (torch.randn(3, 2, slots, width, dtype=dtype) for _ in range(2))
+        new_q, new_k, new_v = (torch.randn(3, 4 if i == 0 else 2, 120, width, dtype=dtype) for i in range(3))
+
+        def attend(rows: list[int], begin: list[int], window: int, offset: int) -> torch.Tensor:
+            """Queries offset .. offset + window - 1 of each row, which stand from begin + offset on."""
+            cache = keys[rows].clone(), values[rows].clone()
+            for row, first in enumerate(begin):  # everything before them is in the cache
+                for held, new in zip(cache, (new_k, new_v), strict=True):
+                    held[row, :, first : first + offset] = new[rows[row], :, :offset]
+            part = slice(offset, offset + window)
+            mask = Causal(start=torch.tensor(begin) + offset, pad=torch.tensor([pads[row] for row in rows]))
+            return decode_attention(
+                new_q[rows, :, part],
+                new_k[rows, :, part],
+                new_v[rows, :, part],
+                cache,
+                mask=mask,
+                backend="sdpa",
+            )
+
+        begin = [66, 200, 130] if slots <= 400 else [66, 500, 130]
+        whole = attend([0, 1, 2], begin, 64, 0)
+        for row in range(3):
+            for offset in (0, 1, 17, 40, 63):
+                alone = attend([row], begin[row : row + 1], 1, offset)
+                assert torch.equal(alone[0, :, 0], whole[row, :, offset])
+        assert torch.equal(attend([2, 0], [130, 66], 24, 40), whole[[2, 0], :, 40:64])
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -11,7 +11,7 @@ from kinolenta.errors import ConfigError, GenerationError, ShapeError
 from kinolenta.transformer import Generated, GPTConfig, SamplingConfig, generate
 from kinolenta.transformer.cache import decode_window
 from kinolenta.transformer.decoding import FixedPoint
-from kinolenta.transformer.generate import PREVIEW_CODES, WINDOW, Generation
+from kinolenta.transformer.generate import PREVIEW_CODES, Generation
 from kinolenta.transformer.memory import available_bytes, needed_bytes
 from kinolenta.transformer.noise import NoiseWindow, gumbel
 from tests.transformer.tiny import random_codes, tiny_gpt
@@ -80,6 +80,17 @@ def test_parallel_equals_sequential(
     alone = clips("parallel", slice(batch - 1, batch))
     assert torch.equal(alone.codes, together.codes[-1:])
     assert alone.passes <= together.passes
+
+
+@pytest.mark.parametrize(
+    ("clips", "guidance_scale", "window"),
+    [(1, 1.0, 64), (1, 2.0, 64), (2, 2.0, 32), (3, 2.0, 21), (5, 1.0, 25), (20, 2.0, 8)],
+)
+def test_the_window_shrinks_as_clips_share_a_pass(clips: int, guidance_scale: float, window: int) -> None:
+    generation = Generation(
+        MODEL, [[5]] * clips, seeds=[*range(clips)], num_latent_frames=6, guidance_scale=guidance_scale
+    )
+    assert generation._decoder.window == window
 
 
 def test_parallel_takes_fewer_passes_and_every_pass_counts() -> None:
@@ -166,15 +177,15 @@ def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
 
 
 def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    need = needed_bytes(MODEL.config, 4, 24, WINDOW)
+    need = needed_bytes(MODEL.config, 4, 24, 32)
     monkeypatch.setattr("kinolenta.transformer.memory.available_bytes", lambda device: need - 1)
     with pytest.raises(GenerationError, match=r"4 rows of 24 codes, and 0\.0 GB are free\. Make fewer"):
         generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
     monkeypatch.setattr("kinolenta.transformer.memory.available_bytes", lambda device: need)
     generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
-    demo = needed_bytes(GPTConfig(), 2, 320, WINDOW)
+    demo = needed_bytes(GPTConfig(), 2, 320, 32)
     assert 10e6 < demo < 100e6
-    assert needed_bytes(GPTConfig(), 32, 320, WINDOW) == 16 * demo
+    assert needed_bytes(GPTConfig(), 32, 320, 32) == 16 * demo
     assert available_bytes(torch.device("cpu")) != 0
 
 
