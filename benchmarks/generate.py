@@ -43,7 +43,12 @@ PROMPTS = (
     "собака подпрыгивает на снегу",
 )
 CASES = (("guided", 3.0), ("unguided", 1.0))
-DECODINGS = ("sequential", "parallel", "preview")
+DECODINGS: dict[str, dict[str, Any]] = {
+    "sequential": {"decoding": "sequential"},
+    "parallel": {},
+    "parallel, 64": {"window": 64},
+    "preview": {"decoding": "preview"},
+}
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -74,12 +79,12 @@ def compare(pipe: VideoPipeline, runs: int, scale: float, batch: int) -> dict[st
         for name in DECODINGS:
             seeds = [run * batch + i for i in range(batch)]
             took, made[name] = seconds(
-                partial(pipe, prompts, seed=seeds, guidance_scale=scale, decoding=name)
+                partial(pipe, prompts, seed=seeds, guidance_scale=scale, **DECODINGS[name])
             )
             if run:  # the first is a warm-up
                 timed[name].append((took, made[name]))
-        for one, other in zip(made["sequential"], made["parallel"], strict=True):
-            if not np.array_equal(one.codes, other.codes):
+        for one, *others in zip(made["sequential"], made["parallel"], made["parallel, 64"], strict=True):
+            if not all(np.array_equal(one.codes, other.codes) for other in others):
                 raise SystemExit(f"codes of {one.prompt!r} differ between decodings; nothing is timed.")
     return timed
 
@@ -144,7 +149,7 @@ def main() -> None:
     print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32")
     print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
-        f"{'case':<10}{'decoding':<12}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
+        f"{'case':<10}{'decoding':<14}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
         f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}"
     )
     table = []
@@ -155,7 +160,7 @@ def main() -> None:
                 row["times_sequential"] = round(first["seconds"] / (row["seconds"] / batch), 2)
                 table.append(row)
                 print(
-                    f"{case:<10}{row['decoding']:<12}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
+                    f"{case:<10}{row['decoding']:<14}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
                     f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
                     f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{row['of_bandwidth']:>14.1%}",
                     flush=True,

@@ -118,8 +118,9 @@ class VideoPipeline:
 
         best_of: draw so many candidates and return the one with the highest score; scorer: a function of a
         clip that takes the place of ``Clip.score``. decoding: "parallel" or "sequential", which make the same
-        clip, or "preview", which makes a worse one in fewer passes. truncate: cut a sentence of too many
-        tokens instead of refusing it. progress: called with (codes drawn, codes in all).
+        clip, or "preview", which makes a worse one in fewer passes. window: codes that a parallel pass looks
+        at, 1 to 64; any makes the same clip. truncate: cut a sentence of too many tokens instead of refusing
+        it. progress: called with (codes drawn, codes in all).
         Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
         request = self._request(prompt, **options)
@@ -178,6 +179,7 @@ class VideoPipeline:
         best_of: int = 1,
         scorer: Callable[[Clip], float] | None = None,
         decoding: str = "parallel",
+        window: int | None = None,
         resize_policy: "Policy" = "cover",
         truncate: bool = False,
         progress: Progress | None = None,
@@ -215,6 +217,7 @@ class VideoPipeline:
             best_of=best_of,
             scorer=scorer,
             decoding=decoding,
+            window=window,
             progress=progress,
         )
 

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     best_of: int
     scorer: Callable[[Clip], float] | None
     decoding: str
+    window: int | None
     resize_policy: "Policy"
     truncate: bool
     progress: Progress | None
@@ -70,6 +71,7 @@ class Request:
     best_of: int
     scorer: Callable[[Clip], float] | None
     decoding: str
+    window: int | None
     progress: Progress | None
 
     def batches(self) -> Iterator[slice]:
@@ -93,6 +95,7 @@ class Request:
             guidance_scale=self.guidance_scale,
             negative_text_ids=None if self.negative_ids is None else [self.negative_ids] * count,
             decoding=self.decoding,
+            window=self.window,
         )
 
     def best(self, clips: Sequence[Clip]) -> Clip:

@@ -18,8 +18,8 @@ from kinolenta.transformer.stable import MIN_ROWS, row_stable
 MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
 MAX_WINDOW = 64
-ROWS = 128  # places that a pass looks at, those of all clips and of guidance together: docs/decoding.md
-MIN_WINDOW = 8
+WINDOW, MIN_WINDOW = 32, 8  # drafts a pass and clip: as many as
+ROWS = 128  # places of all clips, with guidance twice, allow in a pass; docs/decoding.md
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
@@ -66,8 +66,8 @@ def generate(
     sampling, first_sampling: how codes are drawn, and how those of the first latent frame are, if otherwise.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
-    decoding: "parallel" draws up to ``window`` codes a pass (by default 64 of a single clip, fewer of each in
-    a batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or wrong.
+    decoding: "parallel" draws up to ``window`` codes a pass (by default 32 of a clip, fewer of each in a
+    large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or wrong.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
@@ -131,7 +131,7 @@ class Generation:
         )
         self._guided = guidance_scale != 1
         if window is None:
-            window = max(MIN_WINDOW, min(MAX_WINDOW, ROWS // (batch * (2 if self._guided else 1))))
+            window = max(MIN_WINDOW, min(WINDOW, ROWS // (batch * (2 if self._guided else 1))))
         require(
             1 <= window <= MAX_WINDOW, ConfigError, "window is {}; it must lie in 1..{}.", window, MAX_WINDOW
         )
