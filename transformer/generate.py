@@ -67,7 +67,8 @@ def generate(
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
     decoding: "parallel" draws up to ``window`` codes a pass (by default 32 of a clip, fewer of each in a
-    large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or wrong.
+    large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or
+    wrong.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
