@@ -65,10 +65,13 @@ def generate(
 
     # Everything that can be refused is refused before the seconds that loading takes.
     prompt = check_prompt(_from_stdin() if prompt == "-" else _decoded(prompt))
-    from kinolenta.media import check_output, read_image
+    away = None if negative_prompt is None else check_prompt(_decoded(negative_prompt))
+    from kinolenta.media import check_output, read_image, read_video
 
     check_output(output, overwrite=overwrite)
     first_frame = None if image is None else read_image(image)
+    if video is not None:
+        read_video(video, max_frames=1)
 
     from kinolenta.pipeline import VideoPipeline
 
@@ -86,7 +89,7 @@ def generate(
             num_frames=num_frames,
             seed=seed,
             guidance_scale=guidance_scale,
-            negative_prompt=None if negative_prompt is None else check_prompt(_decoded(negative_prompt)),
+            negative_prompt=away,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,

@@ -13,6 +13,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 def caption(clip: Film, model: Model = None, as_json: AsJson = False) -> None:
     """Say in Russian what a film shows."""
+    from kinolenta.media import read_video
+
+    read_video(clip, max_frames=1)  # what is no film is refused before the model is loaded
     from kinolenta.pipeline import VideoPipeline
 
     text = VideoPipeline.from_pretrained(model).caption(clip)
@@ -30,6 +33,12 @@ def score(
     gain is log p(film | text) - log p(film), and what the order goes by; text is log p(text | film). Both
     are nats, and the higher the better.
     """
+    from kinolenta.media import read_video
+    from kinolenta.prompt import check_prompt
+
+    read_video(clip, max_frames=1)
+    for text in texts:
+        check_prompt(text)
     from kinolenta.pipeline import VideoPipeline
 
     scores = VideoPipeline.from_pretrained(model).score(clip, texts)

@@ -44,8 +44,12 @@ def reconstruct(
 
     pipe = VideoPipeline.from_pretrained(model)
     frames = resample(frames, fps, pipe.fps)[:num_frames]
-    # The decoder takes 1 + stride * k frames: what is over is left out.
-    frames = frames[: 1 + (len(frames) - 1) // pipe.time_stride * pipe.time_stride]
+    usable = 1 + (len(frames) - 1) // pipe.time_stride * pipe.time_stride
+    if usable < len(frames):
+        say(
+            f"{usable} of {len(frames)} frames are used: the model takes 1 + a multiple of {pipe.time_stride}"
+        )
+    frames = frames[:usable]
     frames = resize(frames, (pipe.height, pipe.width))
     decoded = pipe.reconstruct(frames)
     psnr_db = _psnr_db(frames, decoded)

@@ -22,6 +22,8 @@ _FOREIGN = (av.FFmpegError, ValueError, MemoryError, OverflowError)
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     """Refuse what ``write`` would refuse, before the work is done."""
+    if str(path).endswith("/"):  # which Path would drop
+        raise MediaError(f"{path} names a folder; name a file.")
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise MediaError(f"{path} has no known film suffix; use one of {', '.join(SUFFIXES)}.")

@@ -21,6 +21,7 @@ def test_clip_is_written_and_its_path_printed(tmp_path, run, pipeline) -> None:
 
 def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
     image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
+    write(np.full((9, 16, 16, 3), 90, np.uint8), tmp_path / "film.mp4", 8.0)
     plain = {
         "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "rows": 1,
         "decoding": "sequential", "video": tmp_path / "film.mp4", "video_frames": 5, "num_frames": 9,
@@ -75,6 +76,8 @@ def test_existing_output_is_kept_unless_overwriting_is_asked_for(tmp_path, run, 
         (["кот", "-o", "a.txt"], "known film suffix"),
         (["кот", "-o", "."], "known film suffix"),
         (["кот", "-o", "folder.mp4"], "is a folder"),
+        (["кот", "-o", "a.mp4", "--video", "missing.mp4"], "missing.mp4 does not exist"),
+        (["кот", "-o", "a.mp4", "--negative-prompt", "12"], "must contain words"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -76,11 +76,17 @@ def test_failure_while_encoding_leaves_the_old_file_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("a.txt", "known film suffix"), ("no/a.mp4", "no folder"), ("a.mp4\0", "known film")]
+    ("name", "words"),
+    [
+        ("a.txt", "known film suffix"),
+        ("no/a.mp4", "no folder"),
+        ("a.mp4\0", "known film"),
+        ("a.mp4/", "names a folder"),
+    ],
 )
 def test_impossible_outputs_are_refused_by_name(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(MediaError, match=words):
-        write(film(), tmp_path / name, 8.0)
+        write(film(), f"{tmp_path}/{name}", 8.0)
     assert list(tmp_path.iterdir()) == []
 
 
