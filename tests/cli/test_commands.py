@@ -35,7 +35,7 @@ def test_short_film_is_cut_to_what_the_decoder_takes(tmp_path, run, pipeline, mo
     source = write(film(8), tmp_path / "a.mp4", 8.0)
     result = run("reconstruct", source, "-o", tmp_path / "b.gif", "--model", model, "--only")
     assert result.code == 0 and result.out == f"{tmp_path / 'b.gif'}\n"
-    assert "5 of 8 frames are used: 1 + a multiple of 4" in result.err
+    assert "5 of 8 frames are used" in result.err
     assert read_video(tmp_path / "b.gif")[0].shape == (5, 256, 256, 3)
 
 
