@@ -36,7 +36,8 @@ def dq_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
 
 def delta_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
     """For attention_delta_kernel: the queries of a dq program, and more warps, since it only reads."""
-    return dq_tile(dtype, head_dim, backend)._replace(num_warps=8)
+    wide = dtype != torch.float32 and head_dim > 64 and backend == "cuda"
+    return dq_tile(dtype, head_dim, backend)._replace(num_warps=16 if wide else 8)
 
 
 def dkv_tile(dtype: torch.dtype, head_dim: int, backend: str) -> Tile:
