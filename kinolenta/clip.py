@@ -29,8 +29,9 @@ class Clip:
 
     frames: uint8 RGB ``[T, H, W, 3]``; fps: frames per second; codes: ``[t, h, w]`` integers from which the
     frames were decoded; prompt and seed repeat it; candidate: its number among several of the same prompt;
-    score: log p(codes | prompt) - log p(codes | nothing), or None where it was not computed; log_prob: log
-    p(codes | prompt), or None; passes: how many times the transformer ran.
+    score: log p(codes | prompt) - log p(codes | nothing) of the codes that were drawn and not given, or None
+    where it was not computed; log_prob: log p(codes | prompt) of the same, or None; passes: how many times
+    the transformer ran.
     """
 
     frames: NDArray[np.uint8] = field(repr=False)

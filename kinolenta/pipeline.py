@@ -17,7 +17,16 @@ from kinolenta.media import check_policy
 from kinolenta.pixels import to_float, to_uint8
 from kinolenta.prompt import check_prompt
 from kinolenta.reader import Film, Reader
-from kinolenta.request import Options, Progress, Request, check_best_of, listed_seeds, repeated
+from kinolenta.request import (
+    Options,
+    Progress,
+    Request,
+    check_best_of,
+    check_progress,
+    check_switches,
+    listed_seeds,
+    repeated,
+)
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs
 from kinolenta.transformer.stable import row_stable
@@ -187,10 +196,18 @@ class VideoPipeline:
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [check_prompt(prompt)]
         check_policy(resize_policy)
         check_best_of(best_of, scorer)
+        check_switches(keep_pixels=keep_pixels, truncate=truncate)
+        check_progress(progress)
         require(len(prompts) > 0, ConfigError, "The list of prompts is empty; pass at least one.")
         text_ids = [self._encode(one, truncate) for one in prompts]
         seeds = listed_seeds(seed, len(prompts))
         own = self.index.defaults
+        guidance_scale = own.guidance_scale if guidance_scale is None else guidance_scale
+        require(
+            negative_prompt is None or guidance_scale != 1,
+            ConfigError,
+            "negative_prompt needs guidance; give a guidance_scale other than 1.",
+        )
         sampling = SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
         sampling = sampling.changed(temperature, top_k, top_p)
         num_latent_frames = self._latent_frames(num_frames)
@@ -212,7 +229,7 @@ class VideoPipeline:
             keep_pixels=keep_pixels,
             sampling=sampling,
             first_sampling=sampling.changed(first_frame_temperature, first_frame_top_k, first_frame_top_p),
-            guidance_scale=own.guidance_scale if guidance_scale is None else guidance_scale,
+            guidance_scale=guidance_scale,
             negative_ids=None if negative_prompt is None else self._encode(negative_prompt, truncate),
             best_of=best_of,
             scorer=scorer,
@@ -227,8 +244,9 @@ class VideoPipeline:
             pass
         made = generation.result()
         without = made.log_prob_uncond
-        if without is None and request.best_of > 1:
-            without = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes).sum(1)
+        if request.negative_ids is not None or (without is None and request.best_of > 1):
+            nats = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes)
+            without = (nats * request.drawn(made.codes.shape[1])).sum((1, 2, 3))
         return [
             Clip(
                 frames=request.pixels(self._develop(codes)),

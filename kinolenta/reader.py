@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinolenta.clip import Clip, Score
-from kinolenta.errors import PromptError, require
+from kinolenta.errors import PromptError, ShapeError, require
 from kinolenta.grid import GridPrompts
 from kinolenta.prompt import check_prompt
 from kinolenta.tokenizer import TextTokenizer
@@ -47,11 +47,20 @@ class Reader:
         codes = self._codes(clip)[None]
         said = Reading(self.transformer, codes).log_probs(text_ids, [0] * len(text_ids))
         rows = codes.expand(len(text_ids) + 1, -1, -1, -1)
-        without, *with_text = code_log_probs(self.transformer, [[], *text_ids], rows).sum(1).tolist()
+        log_probs = code_log_probs(self.transformer, [[], *text_ids], rows)
+        without, *with_text = log_probs.sum((1, 2, 3)).tolist()
         return [Score(one - without, other) for one, other in zip(with_text, said.tolist(), strict=True)]
 
     def _codes(self, clip: Any) -> Tensor:
         """Codes [t, h, w] of a clip of ours, or of the beginning of a film."""
         if isinstance(clip, Clip):
-            return torch.from_numpy(np.ascontiguousarray(clip.codes)).long()
+            codes, (frames, *size) = clip.codes, self.transformer.config.grid
+            valid = isinstance(codes, np.ndarray) and np.issubdtype(codes.dtype, np.integer)
+            require(
+                valid and codes.ndim == 3 and list(codes.shape[1:]) == size and len(codes) > 0,
+                ShapeError,
+                "clip's codes must be whole numbers [t, {}, {}] with at least one latent frame.",
+                *size,
+            )
+            return torch.from_numpy(np.ascontiguousarray(codes[:frames])).long()
         return self.prompts.film(clip, self.num_frames, "cover").codes

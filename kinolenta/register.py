@@ -28,7 +28,7 @@ def register_attention() -> str:
 
     Use it as ``from_pretrained(..., attn_implementation=name)`` or ``model.set_attn_implementation(name)``.
     Causal attention with left or right padding, dynamic and static caches and grouped heads runs in Triton;
-    everything else (a CPU, dropout, sliding windows, packed rows, bidirectional attention, soft caps) runs in
+    everything else (a CPU, dropout, sliding windows, packed rows, bidirectional attention) runs in
     PyTorch's SDPA, which is logged once for each reason. KINOLENTA_KERNELS chooses as it does everywhere.
     """
     from transformers import AttentionInterface

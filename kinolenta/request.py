@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -100,7 +101,21 @@ class Request:
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate with the highest score; the first of equals."""
-        return max(clips, key=self.scorer or _own_score) if len(clips) > 1 else clips[0]
+        return clips[0] if len(clips) == 1 else max(clips, key=self._score)
+
+    def _score(self, clip: Clip) -> float:
+        found = clip.score if self.scorer is None else self.scorer(clip)
+        number = isinstance(found, (int, float, np.integer, np.floating)) and not np.isnan(found)
+        require(number, ConfigError, "scorer must return a number for every clip; got {!r}.", found)
+        return float(found)  # type: ignore[arg-type]
+
+    def drawn(self, num_latent_frames: int) -> Tensor:
+        """1 where a code was drawn, 0 where it was given, [t, h, w] or what broadcasts to it."""
+        if self.given is None:
+            return torch.ones(())
+        drawn = torch.ones(num_latent_frames, *self.given.given.shape[1:])
+        drawn[: len(self.given.given)] -= self.given.given.float()
+        return drawn
 
     def pixels(self, frames: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
         """Developed frames, ``first`` and on, as the clip shows them."""
@@ -119,6 +134,22 @@ class Request:
 def repeated(values: Sequence[T], times: int) -> list[T]:
     """Each value so many times in a row."""
     return [value for value in values for _ in range(times)]
+
+
+def check_switches(**switches: object) -> None:
+    """Raise ConfigError unless every value is True or False."""
+    for name, value in switches.items():
+        require(isinstance(value, bool), ConfigError, "{} is {!r}; it must be True or False.", name, value)
+
+
+def check_progress(progress: object) -> None:
+    """Raise ConfigError unless it can be called."""
+    require(
+        progress is None or callable(progress),
+        ConfigError,
+        "progress must be a function of two numbers; got {!r}.",
+        progress,
+    )
 
 
 def listed_seeds(seed: Any, count: int) -> list[int]:
@@ -150,8 +181,3 @@ def check_best_of(best_of: object, scorer: object) -> None:
         "scorer must be a function of a clip; got {!r}.",
         scorer,
     )
-
-
-def _own_score(clip: Clip) -> float:
-    assert clip.score is not None
-    return clip.score

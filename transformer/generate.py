@@ -119,12 +119,12 @@ class Generation:
         candidates = [0] * batch if candidates is None else candidates
         frames = config.grid[0] if num_latent_frames is None else num_latent_frames
         if order is not None:
-            _check_order(order, config.codes_per_frame)
+            _check_order(order, config.codes_per_frame, num_latent_frames)
             frames = len(order) // config.codes_per_frame
         _check(batch, seeds, candidates, frames, guidance_scale)
         order = torch.arange(frames * config.codes_per_frame) if order is None else order
         require(
-            decoding in DECODINGS,
+            isinstance(decoding, str) and decoding in DECODINGS,
             ConfigError,
             "there is no decoding {!r}; choose one of {}.",
             decoding,
@@ -134,7 +134,11 @@ class Generation:
         if window is None:
             window = max(MIN_WINDOW, min(WINDOW, ROWS // (batch * (2 if self._guided else 1))))
         require(
-            1 <= window <= MAX_WINDOW, ConfigError, "window is {}; it must lie in 1..{}.", window, MAX_WINDOW
+            isinstance(window, int) and not isinstance(window, bool) and 1 <= window <= MAX_WINDOW,
+            ConfigError,
+            "window is {!r}; it must be a whole number in 1..{}.",
+            window,
+            MAX_WINDOW,
         )
         num_codes = len(order)
         known = model.layout.checked_codes(known_codes, batch)
@@ -227,15 +231,27 @@ def _check(
     )
 
 
-def _check_order(order: Tensor, per_frame: int) -> None:
+def _check_order(order: Tensor, per_frame: int, num_latent_frames: int | None) -> None:
+    listed = isinstance(order, Tensor) and order.dtype == torch.int64 and order.ndim == 1
+    require(listed, ShapeError, "order must be an int64 tensor [n].")
     whole = order.sort().values.view(-1, per_frame) if len(order) % per_frame == 0 else None
     require(
         whole is not None
-        and bool((whole[:, 0] >= 0).all())
+        and len(whole) > 0
+        and int(whole.min()) >= 0
+        and int(whole.max()) < MAX_LATENT_FRAMES * per_frame
         and bool((whole[:, 0] % per_frame == 0).all())
         and bool((whole == whole[:, :1] + torch.arange(per_frame)).all())
         and len(whole[:, 0].unique()) == len(whole),
         ShapeError,
-        "order must name every code of some latent frames once, by raster index; {} are named.",
+        "order must name every code of some of the first {} latent frames once; it names {} by raster index.",
+        MAX_LATENT_FRAMES,
         len(order),
+    )
+    require(
+        num_latent_frames is None or num_latent_frames == len(order) // per_frame,
+        ShapeError,
+        "order names {} latent frames, num_latent_frames is {}.",
+        len(order) // per_frame,
+        num_latent_frames,
     )

@@ -107,7 +107,7 @@ class Reading:
 
 @torch.inference_mode()
 def code_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor) -> Tensor:
-    """log p(codes | text), nats of each latent frame, [b, t] float64: temperature 1, no guidance.
+    """log p(code | text, codes before it in raster order), nats, [b, t, h, w] float64; no guidance.
 
     codes: [b, t, h, w] int64, one clip for each text. Raises PromptError or ShapeError for bad input.
     """
@@ -119,5 +119,5 @@ def code_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor)
         hidden = model(strip).gather(1, (slots - 1)[..., None].expand(-1, -1, model.config.d_model))
         nats = model.code_logits(hidden).float().log_softmax(-1)
         chosen = nats.gather(2, codes[some].flatten(1).to(nats.device)[..., None])[..., 0]
-        found.append(chosen.double().unflatten(1, (codes.shape[1], -1)).sum(-1))
+        found.append(chosen.double().view(codes[some].shape))
     return torch.cat(found)

@@ -12,6 +12,8 @@ from torch import Tensor
 from kinolenta.config import Config
 from kinolenta.errors import ConfigError, GenerationError, require
 
+LEAST_TEMPERATURE = 1e-4  # below it, quotients overflow
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig(Config):
@@ -27,6 +29,13 @@ class SamplingConfig(Config):
 
     def __post_init__(self) -> None:
         _in_range("temperature", self.temperature, 0.0, 100.0)
+        require(
+            self.temperature == 0 or self.temperature >= LEAST_TEMPERATURE,
+            ConfigError,
+            "temperature is {!r}; above 0 it must be {} or more, for 0 already takes the likeliest code.",
+            self.temperature,
+            LEAST_TEMPERATURE,
+        )
         if self.top_k is not None:
             require(
                 isinstance(self.top_k, int),

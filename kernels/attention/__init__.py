@@ -1,5 +1,6 @@
 """Attention of a GPT over its strip: one public function, whatever does the work below it."""
 
+import torch
 from torch import Tensor
 
 from kinolenta.errors import ShapeError
@@ -26,7 +27,8 @@ def attention(
     batch, heads, n, width = q.shape
     _, kv_heads, s, _ = k.shape
     fits = k.shape == v.shape == (batch, kv_heads, s, width) and heads % kv_heads == 0
-    if not fits or (isinstance(mask.start, int) and mask.start + n > s):
+    known = isinstance(mask.start, int) or not torch.compiler.is_compiling()  # a tensor would break the graph
+    if not fits or (known and mask.last_start + n > s):
         raise ShapeError(
             f"attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot {mask.start}; "
             "it takes q [b, h, n, d] and k, v [b, h_kv, s, d] with h a multiple of h_kv and start + n <= s."

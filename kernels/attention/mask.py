@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from kinolenta.errors import ConfigError, require
+
+_Key: TypeAlias = tuple[int, int, torch.device]
 
 
 class Kind(IntEnum):
@@ -60,9 +62,10 @@ class Mask:
     start: int | Tensor = 0
     pad: Tensor | None = None
     length: Tensor | None = None
-    _visible: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
-    _bias: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
-    _rows: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _visible: dict[_Key, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _bias: dict[_Key, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _rows: dict[_Key, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _first_seen: dict[int, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def rule(self) -> Rule:
@@ -84,7 +87,7 @@ class Mask:
         A query in a dead slot sees itself, so that no softmax is empty. Remembered, because all layers of one
         pass share one description.
         """
-        if (n, s) not in self._visible:
+        if (n, s, device) not in self._visible:
             queries = torch.arange(n, device=device)[:, None] + column(self.start)
             slots = torch.arange(s, device=device)
             visible = self.sees(queries, slots)
@@ -93,15 +96,15 @@ class Mask:
             if self.length is not None:
                 visible = visible & (slots < column(self.length))
             visible = visible | ((slots == queries) & ~visible.any(-1, keepdim=True))
-            self._visible[n, s] = visible.expand(*(1,) * (4 - visible.ndim), *visible.shape)
-        return self._visible[n, s]
+            self._visible[n, s, device] = visible.expand(*(1,) * (4 - visible.ndim), *visible.shape)
+        return self._visible[n, s, device]
 
     def bias(self, n: int, s: int, like: Tensor) -> Tensor:
         """``visible`` as what is added to the scores: 0 or -inf, in the type of ``like``. Remembered too."""
-        if (n, s) not in self._bias:
+        if (n, s, like.device) not in self._bias:
             visible = self.visible(n, s, like.device)
-            self._bias[n, s] = like.new_zeros(()).masked_fill(~visible, -math.inf)
-        return self._bias[n, s]
+            self._bias[n, s, like.device] = like.new_zeros(()).masked_fill(~visible, -math.inf)
+        return self._bias[n, s, like.device]
 
     @cached_property
     def common_start(self) -> int | None:
@@ -112,31 +115,30 @@ class Mask:
         return None if rest else first
 
     @cached_property
-    def first_start(self) -> int:
-        """The smallest slot of a first query; found out once."""
-        return self.start if isinstance(self.start, int) else int(self.start.min())
-
-    @cached_property
     def last_start(self) -> int:
         """The largest slot of a first query; found out once."""
         return self.start if isinstance(self.start, int) else int(self.start.max())
 
-    @cached_property
-    def dead_before(self) -> list[int]:
-        """Dead slots at the start of each row, or [0] for all of them; found out once."""
-        return [0] if self.pad is None else self.pad.tolist()
+    def first_seen(self, batch: int) -> list[int]:
+        """For each row a slot before which no query sees anything; remembered."""
+        if batch not in self._first_seen:
+            pad = torch.as_tensor(0 if self.pad is None else self.pad)
+            start = torch.as_tensor(self.start, device=pad.device)  # a query in a dead slot sees itself
+            self._first_seen[batch] = torch.minimum(pad, start).expand(batch).tolist()
+        return self._first_seen[batch]
 
     def rows(self, batch: int, s: int, device: torch.device) -> Tensor:
         """Per row: slot of the first query, first live slot, one after the last, boundary; int32 [b, 4].
 
         Remembered, as ``visible`` is.
         """
-        if (batch, s) not in self._rows:
+        if (batch, s, device) not in self._rows:
             columns = (self.start, 0 if self.pad is None else self.pad, self.length, self.boundary)
             values = [s if value is None else value for value in columns]
-            full = [torch.as_tensor(value, device=device).expand(batch) for value in values]
-            self._rows[batch, s] = torch.stack(full, 1).to(torch.int32)
-        return self._rows[batch, s]
+            with torch.inference_mode(False):  # or a later training pass could not keep it
+                full = [torch.as_tensor(value, device=device).expand(batch) for value in values]
+                self._rows[batch, s, device] = torch.stack(full, 1).to(torch.int32)
+        return self._rows[batch, s, device]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -38,22 +38,19 @@ def sdpa_window(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Te
     bias = mask.bias(padded, s, q)
     q = q if padded == n else F.pad(q, (0, 0, 0, padded - n))
     fits = s % STEP == 0 and q.shape[3] <= WIDEST
-    short = [fits and s - dead // STEP * STEP <= MOST_KEYS for dead in mask.dead_before]
-    if len(set(short)) == 1:
-        return _pieces(q, k, v, bias, _span(mask, padded, s) if short[0] else slice(0, s), scale)[:, :, :n]
-    attended = torch.empty_like(q)
+    firsts = [first // STEP * STEP for first in mask.first_seen(q.shape[0])]
+    short = [fits and s - first <= MOST_KEYS for first in firsts]
+    if all(short):
+        span = slice(min(firsts), min(s, -(-(mask.last_start + padded) // STEP) * STEP))
+        return _pieces(q, k, v, bias, span, scale)[:, :, :n]
+    if not any(short):
+        return _pieces(q, k, v, bias, slice(0, s), scale)[:, :, :n]
+    attended, bias = torch.empty_like(q), bias.expand(q.shape[0], -1, -1, -1)
     for kind in (False, True):
-        rows = torch.tensor([row for row, is_short in enumerate(short) if is_short == kind])
-        span = _span(mask, padded, s, short) if kind else slice(0, s)
+        rows = [row for row, is_short in enumerate(short) if is_short == kind]
+        span = slice(min(firsts[row] for row in rows) if kind else 0, s)
         attended[rows] = _pieces(q[rows], k[rows], v[rows], bias[rows], span, scale)
     return attended[:, :, :n]
-
-
-def _span(mask: Mask, n: int, s: int, rows: list[bool] | None = None) -> slice:
-    """The slots that any query of some rows, all unless said, can see."""
-    dead = [slots for row, slots in enumerate(mask.dead_before) if rows is None or rows[row]]
-    first = min(*dead, mask.first_start) // STEP * STEP
-    return slice(first, min(s, -(-(mask.last_start + n) // STEP) * STEP))
 
 
 def _pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: slice, scale: float) -> Tensor:

@@ -1,9 +1,10 @@
 """Attention of a few new slots over a cache that takes their keys and values on the way."""
 
+import torch
 from torch import Tensor
 
-from kinolenta.errors import ShapeError
-from kinolenta.kernels.attention.mask import Mask
+from kinolenta.errors import ShapeError, require
+from kinolenta.kernels.attention.mask import Kind, Mask
 from kinolenta.kernels.attention.reference import reference_attention
 from kinolenta.kernels.attention.sdpa import sdpa_attention, sdpa_window
 from kinolenta.kernels.backends import resolve
@@ -29,8 +30,9 @@ def decode_attention(
     q [b, h, n, d]; k, v [b, h_kv, n, d], the new slots; cache: keys and values [b, h_kv, slots, d], changed
     in place. What the cache holds behind the new slots makes no difference; with the sdpa backend and a
     start per row it must be finite.
-    scale, backend: as in ``attention``. The triton backend is batch-invariant for windows of at most 64: the
-    bits of a row depend on that row alone, not on its neighbours nor on how many slots come at once.
+    scale, backend: as in ``attention``. Batch-invariant are the triton backend, for windows of at most 64,
+    and the sdpa backend with a start per row (a tensor) on a CPU: the bits of a row depend on that row alone,
+    not on its neighbours nor on how many slots come at once.
     Raises ShapeError if the shapes do not fit, ConfigError if there is no such backend or it cannot run here.
     """
     keys, values = cache
@@ -41,11 +43,19 @@ def decode_attention(
         and k.shape == v.shape == (batch, kv_heads, n, width)
         and heads % kv_heads == 0
     )
-    if not fits or (isinstance(mask.start, int) and mask.start + n > slots):
+    known = isinstance(mask.start, int) or not torch.compiler.is_compiling()  # a tensor would break the graph
+    if not fits or (known and mask.last_start + n > slots):
         raise ShapeError(
             f"decode_attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot "
             f"{mask.start} of a cache {list(keys.shape)}; it takes q [b, h, n, d], k and v [b, h_kv, n, d] "
             "and a cache [b, h_kv, slots, d] with h a multiple of h_kv and start + n <= slots."
+        )
+    if mask.rule.kind == Kind.PREFIX:
+        prefix, start = (torch.as_tensor(slot, device=q.device) for slot in (mask.boundary, mask.start))
+        require(
+            bool((prefix <= start + n).all()),
+            ShapeError,
+            "prefix ends behind the last slot that the cache holds; run the whole prefix first.",
         )
     scale = width**-0.5 if scale is None else scale
     backend = resolve(backend, q.device, q.dtype, width)

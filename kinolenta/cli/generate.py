@@ -24,8 +24,11 @@ def generate(
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Film to go on from; no longer than the clip.")] = None,
     video_frames: Annotated[
-        int | None, typer.Option(help="Keep only so many frames from the beginning of --video.")
+        int | None, typer.Option(help="Keep only so many frames of --video: 1, 5, 9, 13 or 17.")
     ] = None,
+    resize_policy: Annotated[
+        str, typer.Option(help="How pictures are brought to the frame size: cover, contain or exact.")
+    ] = "cover",
     keep_pixels: Annotated[
         bool, typer.Option("--keep-pixels", help="Show what was given as it was, not as the codes keep it.")
     ] = False,
@@ -53,6 +56,10 @@ def generate(
     decoding: Annotated[
         str, typer.Option(help="parallel or sequential (the same clip, slower); preview: faster and worse.")
     ] = "parallel",
+    window: Annotated[
+        int | None,
+        typer.Option(help="Codes that a parallel pass looks at, 1 to 64; the clip is the same."),
+    ] = None,
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut a prompt of too many tokens instead of refusing it.")
     ] = False,
@@ -85,6 +92,7 @@ def generate(
             rows=rows,
             video=video,
             video_frames=video_frames,
+            resize_policy=resize_policy,
             keep_pixels=keep_pixels,
             num_frames=num_frames,
             seed=seed,
@@ -98,6 +106,7 @@ def generate(
             first_frame_top_p=first_frame_top_p,
             best_of=best_of,
             decoding=decoding,
+            window=window,
             truncate=truncate,
             progress=progress,
         )

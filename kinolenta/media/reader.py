@@ -74,7 +74,8 @@ def read_video(
     film = _Film(path)
     with _open_regular(path, MAX_VIDEO_BYTES) as file, _named_errors(path):
         for frame, time_s in _decode(file, path, _VIDEO_FORMATS):
-            if max_duration_s is not None and film.times and time_s - film.times[0] >= max_duration_s:
+            late = max_duration_s is not None and film.times and time_s - film.times[0] >= max_duration_s
+            if late and len(film.times) >= 2:  # two tell the rate, however slow
                 break
             film.add(upright(_pixels(frame), from_rotation(frame.rotation)), time_s)
             if max_frames is not None and len(film.times) >= max_frames:

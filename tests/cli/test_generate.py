@@ -26,7 +26,7 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
         "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "rows": 1,
         "decoding": "sequential", "video": tmp_path / "film.mp4", "video_frames": 5, "num_frames": 9,
         "negative_prompt": "пёс", "first_frame_temperature": 1.1, "first_frame_top_k": 20,
-        "first_frame_top_p": 0.9, "best_of": 4,
+        "first_frame_top_p": 0.9, "best_of": 4, "window": 16, "resize_policy": "contain",
     }  # fmt: skip
     options = [part for name, value in plain.items() for part in ("--" + name.replace("_", "-"), value)]
     flags = ["--truncate", "--keep-pixels"]

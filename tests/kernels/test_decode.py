@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kinolenta.errors import ShapeError
-from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Row
+from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Prefix, Row, attention
 from kinolenta.kernels.backends import BACKENDS
 from kinolenta.kernels.decode import decode_attention
 
@@ -163,8 +163,46 @@ def test_bits_do_not_depend_on_the_keys_that_are_left_out(
                 alone = attend([row], begin[row : row + 1], 1, offset)
                 assert torch.equal(alone[0, :, 0], whole[row, :, offset])
         assert torch.equal(attend([2, 0], [130, 66], 24, 40), whole[[2, 0], :, 40:64])
+        # A neighbour that stands near the beginning, even in a dead slot, changes nothing either.
+        early = attend([0, 1, 2], [begin[0], 5, begin[2]], 24, 0)
+        assert torch.equal(early[[0, 2]], whole[[0, 2], :, :24])
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_slots_behind_the_cache_are_refused_and_not_written(backend: str) -> None:
+    q, k, v = (torch.randn(2, 2, 4, 16, device=DEVICE) for _ in range(3))
+    cache = tuple(torch.zeros(2, 2, 64, 16, device=DEVICE) for _ in range(2))
+    mask = Causal(start=torch.tensor([10, 62], device=DEVICE))
+    with pytest.raises(ShapeError, match=r"start \+ n <= slots"):
+        decode_attention(q, k, v, cache, mask=mask, backend=backend)  # type: ignore[arg-type]
+    assert not any(held.any() for held in cache)
+    with pytest.raises(ShapeError, match="run the whole prefix first"):
+        decode_attention(q, k, v, cache, mask=Prefix(start=10, prefix=40), backend=backend)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_prefix_that_is_in_the_cache_is_seen(backend: str) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 4, 16, device=DEVICE) for _ in range(3))
+    held = [torch.randn(2, 2, 64, 16, device=DEVICE) for _ in range(2)]
+    mask = Prefix(start=torch.tensor([20, 40], device=DEVICE), prefix=20)
+    expected, got = (
+        decode_attention(q, k, v, tuple(x.clone() for x in held), mask=mask, backend=name)  # type: ignore[arg-type]
+        for name in ("reference", backend)
+    )
+    torch.testing.assert_close(got, expected, atol=2e-6, rtol=1e-5)
+
+
+def test_a_mask_that_inference_has_used_may_be_trained_with() -> None:
+    mask = Causal(pad=torch.tensor([2, 0], device=DEVICE))
+    q, k, v = (torch.randn(2, 2, 20, 16, device=DEVICE) for _ in range(3))
+    with torch.inference_mode():
+        attention(q, k, v, mask=mask, backend="triton")
+    q.requires_grad_()
+    attention(q, k, v, mask=mask, backend="triton").sum().backward()
+    assert q.grad is not None and q.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -189,9 +189,12 @@ def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.
     assert available_bytes(torch.device("cpu")) != 0
 
 
-@pytest.mark.parametrize("change", [{"decoding": "fast"}, {"window": 0}, {"window": 65}])
+@pytest.mark.parametrize(
+    "change",
+    [{"decoding": "fast"}, {"decoding": 3}, {"window": 0}, {"window": 65}, {"window": 2.5}, {"window": True}],
+)
 def test_bad_settings_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"no decoding 'fast'|it must lie in 1\.\.64"):
+    with pytest.raises(ConfigError, match=r"there is no decoding|a whole number in 1\.\.64"):
         generate(MODEL, [[5]], seeds=[0], **change)  # type: ignore[arg-type]
 
 
@@ -219,8 +222,25 @@ def test_frames_drawn_out_of_turn_are_announced_in_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    "order", [range(11), [*range(11), 12], [0, *range(11)], range(-12, 0), [*range(12), *range(12)]]
+    "order",
+    [
+        range(11),
+        [*range(11), 12],
+        [0, *range(11)],
+        range(-12, 0),
+        [*range(12), *range(12)],
+        [],
+        range(12 * 10**9, 12 * 10**9 + 12),
+    ],
 )
 def test_an_order_that_leaves_gaps_is_refused(order: list[int]) -> None:
-    with pytest.raises(ShapeError, match="every code of some latent frames once"):
-        generate(MODEL, [[5]], seeds=[0], order=torch.tensor([*order]))
+    with pytest.raises(ShapeError, match="every code of some of the first 1024 latent frames once"):
+        generate(MODEL, [[5]], seeds=[0], order=torch.tensor([*order], dtype=torch.int64))
+
+
+def test_an_order_of_another_kind_is_refused() -> None:
+    for order in ([*range(12)], torch.arange(12).float(), torch.arange(12).view(3, 4), torch.tensor(3)):
+        with pytest.raises(ShapeError, match="int64 tensor"):
+            generate(MODEL, [[5]], seeds=[0], order=order)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="order names 1 latent frames, num_latent_frames is 2"):
+        generate(MODEL, [[5]], seeds=[0], order=torch.arange(12), num_latent_frames=2)

@@ -53,10 +53,10 @@ def test_codes_score_as_they_did_when_they_were_drawn() -> None:
     made = generate(MODEL, TEXTS, seeds=[1] * 5, guidance_scale=2.0)
     assert made.log_prob_uncond is not None
     with_text = code_log_probs(MODEL, TEXTS * 4, made.codes.repeat(4, 1, 1, 1))
-    assert with_text.shape == (20, 2)
-    torch.testing.assert_close(with_text.sum(1), made.log_prob.repeat(4), atol=1e-3, rtol=1e-5)
+    assert with_text.shape == (20, 2, 3, 4)
+    torch.testing.assert_close(with_text.sum((1, 2, 3)), made.log_prob.repeat(4), atol=1e-3, rtol=1e-5)
     without = code_log_probs(MODEL, [[]] * 5, made.codes)
-    torch.testing.assert_close(without.sum(1), made.log_prob_uncond, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(without.sum((1, 2, 3)), made.log_prob_uncond, atol=1e-3, rtol=1e-5)
 
 
 def test_what_cannot_be_read_is_refused() -> None:
