@@ -51,6 +51,7 @@ def backends(mask: Mask, slots: int, device: torch.device) -> tuple[dict[str, At
 
     visible = mask.visible(slots, slots, device)[0, 0]
     blocks = create_block_mask(lambda b, h, i, j: visible[i, j], None, None, slots, slots, device=str(device))
+    torch._dynamo.reset()  # every mask compiles anew, and would soon reach the limit of recompilations
     flex: Any = torch.compile(flex_attention)
     found["flex"] = lambda q, k, v: flex(q, k, v, block_mask=blocks)
     if not isinstance(mask, Causal):
@@ -68,7 +69,7 @@ def backends(mask: Mask, slots: int, device: torch.device) -> tuple[dict[str, At
 
 
 def gradients(attend: Attend, tensors: list[Tensor], grad: Tensor) -> list[Tensor]:
-    leaves = [x.detach().clone().requires_grad_() for x in tensors]
+    leaves = [x.detach().requires_grad_() for x in tensors]
     out = attend(*leaves)
     out.backward(grad.to(out.dtype))
     return [out.detach(), *(x.grad for x in leaves if x.grad is not None)]

@@ -111,7 +111,7 @@ def test_bits_do_not_depend_on_the_window(mask: str, backend: str) -> None:
 def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype, backend: str) -> None:
     unwritten = torch.nan if backend == "triton" else 7.0
     whole, _, _ = Rows(8, dtype, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)
-    for batch in (1, 2, 3, 5):
+    for batch in range(1, 8):
         few = Rows(batch, dtype, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)[0]
         assert torch.equal(few, whole[:batch])
     last = Rows(8, dtype, unwritten=unwritten)

@@ -128,11 +128,12 @@ def test_head_widths_and_groups(dtype: torch.dtype, d: int, heads: int, kv_heads
     check(inputs(50, dtype, heads=heads, kv_heads=kv_heads, d=d), MASKS["padded"](50))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mask", MASKS)
-def test_window_over_more_slots_than_queries(mask: str) -> None:
+def test_window_over_more_slots_than_queries(mask: str, dtype: torch.dtype) -> None:
     """Queries that start in the middle, at another slot in each row."""
     ragged = replace(MASKS[mask](140), start=torch.tensor([70, 33]))
-    check(inputs(41, torch.float32, s=140), ragged)
+    check(inputs(41, dtype, s=140), ragged)
 
 
 def test_memory_behind_the_last_query_and_in_dead_slots_is_not_read() -> None:
