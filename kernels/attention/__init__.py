@@ -27,8 +27,10 @@ def attention(
     batch, heads, n, width = q.shape
     _, kv_heads, s, _ = k.shape
     fits = k.shape == v.shape == (batch, kv_heads, s, width) and heads % kv_heads == 0
-    known = isinstance(mask.start, int) or not torch.compiler.is_compiling()  # a tensor would break the graph
-    if not fits or (known and mask.last_start + n > s):
+    last = mask.start
+    if not isinstance(last, int):  # under torch.compile it is taken on trust: to look would break the graph
+        last = 0 if torch.compiler.is_compiling() else mask.last_start
+    if not fits or last + n > s:
         raise ShapeError(
             f"attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot {mask.start}; "
             "it takes q [b, h, n, d] and k, v [b, h_kv, s, d] with h a multiple of h_kv and start + n <= s."

@@ -43,8 +43,10 @@ def decode_attention(
         and k.shape == v.shape == (batch, kv_heads, n, width)
         and heads % kv_heads == 0
     )
-    known = isinstance(mask.start, int) or not torch.compiler.is_compiling()  # a tensor would break the graph
-    if not fits or (known and mask.last_start + n > slots):
+    last = mask.start
+    if not isinstance(last, int):  # under torch.compile it is taken on trust: to look would break the graph
+        last = 0 if torch.compiler.is_compiling() else mask.last_start
+    if not fits or last + n > slots:
         raise ShapeError(
             f"decode_attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot "
             f"{mask.start} of a cache {list(keys.shape)}; it takes q [b, h, n, d], k and v [b, h_kv, n, d] "

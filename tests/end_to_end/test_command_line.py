@@ -112,7 +112,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("shape", [(1, 4000), (4000, 1), (3, 3), (1, 1)])
+@pytest.mark.parametrize("shape", [(1, 4000), (4000, 1)])
+def test_first_frame_of_which_nothing_would_be_left_is_refused(
+    run: Run, model: Path, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    picture = tmp_path / "first.png"
+    write(np.full((1, *shape, 3), 128, np.uint8), picture, 1.0)
+    code, out, err = run("generate", "кот", "-o", tmp_path / "a.gif", "--image", picture, "--model", model)
+    assert (code, out) == (1, "") and "at most 16 times the other" in err and err.count("\n") == 1
+    assert not (tmp_path / "a.gif").exists()
+
+
+@pytest.mark.parametrize("shape", [(8, 128), (128, 8), (3, 3), (1, 1)])
 def test_first_frame_of_any_shape_is_taken(
     run: Run, model: Path, tmp_path: Path, shape: tuple[int, int]
 ) -> None:

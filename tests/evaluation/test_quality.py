@@ -190,7 +190,9 @@ def test_script_reports_rows_goals_and_verdicts(
     code, pipe = run(quality, monkeypatch, ReadingJudge(), arguments)
     assert code == 0
     assert [number for _, number, _ in pipe.asked] == list(range(20))
-    assert {tuple(options.items()) for *_, options in pipe.asked} == {(("guidance_scale", 2.5),)}
+    assert {tuple(options.items()) for *_, options in pipe.asked} == {
+        (("decoding", "parallel"), ("guidance_scale", 2.5))
+    }
 
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     written = json.loads(file.read_text(encoding="utf-8"))
