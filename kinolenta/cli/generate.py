@@ -2,11 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from kinolenta.cli.output import print_result, progress_bar
+
+if TYPE_CHECKING:
+    from kinolenta.media.geometry import Policy
 
 MAX_STDIN_CHARS = 1_000_000
 
@@ -92,7 +95,7 @@ def generate(
             rows=rows,
             video=video,
             video_frames=video_frames,
-            resize_policy=resize_policy,
+            resize_policy=cast("Policy", resize_policy),  # the pipeline refuses other words
             keep_pixels=keep_pixels,
             num_frames=num_frames,
             seed=seed,
