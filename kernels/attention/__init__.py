@@ -1,6 +1,5 @@
 """Attention of a GPT over its strip: one public function, whatever does the work below it."""
 
-import torch
 from torch import Tensor
 
 from kinolenta.errors import ShapeError
@@ -27,10 +26,7 @@ def attention(
     batch, heads, n, width = q.shape
     _, kv_heads, s, _ = k.shape
     fits = k.shape == v.shape == (batch, kv_heads, s, width) and heads % kv_heads == 0
-    last = mask.start
-    if not isinstance(last, int):  # under torch.compile it is taken on trust: to look would break the graph
-        last = 0 if torch.compiler.is_compiling() else mask.last_start
-    if not fits or last + n > s:
+    if not fits or mask.checked_start + n > s:
         raise ShapeError(
             f"attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot {mask.start}; "
             "it takes q [b, h, n, d] and k, v [b, h_kv, s, d] with h a multiple of h_kv and start + n <= s."

@@ -119,6 +119,13 @@ class Mask:
         """The largest slot of a first query; found out once."""
         return self.start if isinstance(self.start, int) else int(self.start.max())
 
+    @property
+    def checked_start(self) -> int:
+        """``last_start``, for checks of sizes; 0 for a tensor under torch.compile: a look breaks the graph."""
+        if isinstance(self.start, int):
+            return self.start
+        return 0 if torch.compiler.is_compiling() else self.last_start
+
     def first_seen(self, batch: int) -> list[int]:
         """For each row a slot before which no query sees anything; remembered."""
         if batch not in self._first_seen:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import triton
-from torch import Tensor
+from torch import Tensor, library
 
 from kinolenta.kernels.attention.mask import Mask
 from kinolenta.kernels.attention.triton_backward import (
@@ -28,7 +28,7 @@ def triton_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) 
     return attention_forward(q, k, v, rows, [int(number) for number in mask.rule], scale)[0]
 
 
-@torch.library.custom_op("kinolenta::attention", mutates_args=())
+@library.custom_op("kinolenta::attention", mutates_args=())
 def attention_forward(
     q: Tensor, k: Tensor, v: Tensor, rows: Tensor, rule: list[int], scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, rule: list[int], scale: flo
     return _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("kinolenta::attention_backward", mutates_args=())
+@library.custom_op("kinolenta::attention_backward", mutates_args=())
 def attention_backward(
     grad: Tensor,
     q: Tensor,

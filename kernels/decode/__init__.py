@@ -43,10 +43,7 @@ def decode_attention(
         and k.shape == v.shape == (batch, kv_heads, n, width)
         and heads % kv_heads == 0
     )
-    last = mask.start
-    if not isinstance(last, int):  # under torch.compile it is taken on trust: to look would break the graph
-        last = 0 if torch.compiler.is_compiling() else mask.last_start
-    if not fits or last + n > slots:
+    if not fits or mask.checked_start + n > slots:
         raise ShapeError(
             f"decode_attention got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} from slot "
             f"{mask.start} of a cache {list(keys.shape)}; it takes q [b, h, n, d], k and v [b, h_kv, n, d] "

@@ -12,7 +12,7 @@ a block or split without a live pair leaves a row's state as it is, bit for bit.
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
+from torch import Tensor, library
 
 from kinolenta.errors import ShapeError, require
 from kinolenta.kernels.attention.mask import Mask
@@ -194,7 +194,7 @@ def triton_decode(
     return decode(q, k, v, keys, values, rows, [int(number) for number in mask.rule], scale)
 
 
-@torch.library.custom_op("kinolenta::decode_attention", mutates_args=("keys", "values"))
+@library.custom_op("kinolenta::decode_attention", mutates_args=("keys", "values"))
 def decode(
     q: Tensor,
     k: Tensor,

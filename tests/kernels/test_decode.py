@@ -19,6 +19,9 @@ MASKS: dict[str, Callable[[Tensor, Tensor], Mask]] = {
     "causal": lambda start, pad: Causal(start=start, pad=pad),
     "row": lambda start, pad: Row(start=start, pad=pad, code_start=20, num_codes=256, width=16),
     "column": lambda start, pad: Column(start=start, pad=pad, code_start=20, num_codes=256, width=16),
+    "wrapped": lambda start, pad: Neighbourhood(
+        start=start, pad=pad, code_start=20, num_codes=256, height=16, width=16, window=(0, 2, 2), wrap=True
+    ),
     "neighbourhood": lambda start, pad: Neighbourhood(
         start=start, pad=pad, code_start=20, num_codes=256, height=8, width=8, window=(1, 1, 2)
     ),
@@ -110,11 +113,11 @@ def test_bits_do_not_depend_on_the_window(mask: str, backend: str) -> None:
 @pytest.mark.parametrize("backend", ["sdpa", "triton"])
 def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype, backend: str) -> None:
     unwritten = torch.nan if backend == "triton" else 7.0
-    whole, _, _ = Rows(8, dtype, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)
+    whole, _, _ = Rows(8, dtype, heads=2, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)
     for batch in range(1, 8):
-        few = Rows(batch, dtype, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)[0]
+        few = Rows(batch, dtype, heads=2, unwritten=unwritten).decode(MASKS["causal"], 16, 16, backend)[0]
         assert torch.equal(few, whole[:batch])
-    last = Rows(8, dtype, unwritten=unwritten)
+    last = Rows(8, dtype, heads=2, unwritten=unwritten)
     for name in ("q", "k", "v", "keys", "values", "start", "pad"):
         setattr(last, name, getattr(last, name)[5:6])
     assert torch.equal(last.decode(MASKS["causal"], 16, 16, backend)[0], whole[5:6])

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Prefix, Row, attention
 from kinolenta.kernels.attention.reference import reference_attention
@@ -178,7 +178,7 @@ def test_operator_is_sound_for_autograd_and_compile() -> None:
     rows = Causal().rows(2, 20, DEVICE)
     arguments = (q, k, v, rows, [int(number) for number in Causal().rule], 0.125)
     torch.use_deterministic_algorithms(False)
-    torch.library.opcheck(
+    library.opcheck(
         attention_forward,
         arguments,
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
