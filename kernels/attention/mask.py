@@ -121,7 +121,7 @@ class Mask:
 
     @property
     def checked_start(self) -> int:
-        """``last_start``, for checks of sizes; 0 for a tensor under torch.compile: a look breaks the graph."""
+        """``last_start`` for checks of sizes; 0 for a tensor under torch.compile: a look breaks the graph."""
         if isinstance(self.start, int):
             return self.start
         return 0 if torch.compiler.is_compiling() else self.last_start
