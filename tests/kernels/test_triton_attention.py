@@ -35,7 +35,11 @@ MASKS: dict[str, Callable[[int], Mask]] = {
         code_start=9, num_codes=144, height=12, width=12, window=(0, 2, 2), wrap=True
     ),
 }
-CASES = [*itertools.product(SIZES, MASKS, DTYPES), *itertools.product([257], MASKS, [torch.float32])]
+CASES = [
+    *itertools.product(SIZES, MASKS, DTYPES),
+    *itertools.product([257], MASKS, [torch.float32]),
+    *itertools.product([257], ["causal"], [torch.bfloat16, torch.float16]),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -109,3 +111,20 @@ def test_cached_steps_in_any_order_equal_the_rows_of_a_full_forward() -> None:
             torch.testing.assert_close(logits, full[:, 0], atol=1e-5, rtol=1e-5)
             got = window(model, cache, 0, NUM_CODES - 1)
             torch.testing.assert_close(got, full[:, 1:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_the_kernels_say_what_sdpa_says(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts padded on the left, grouped heads, a window at another place in each row."""
+    model = tiny_gpt(d_model=64, n_head=4, n_kv_head=kv_heads)
+    codes = random_codes(model, 3, NUM_CODES)
+    said = {}
+    for backend in ("triton", "sdpa"):
+        monkeypatch.setenv("KINOLENTA_KERNELS", backend)
+        with torch.no_grad():
+            cache, first = start(model, TEXTS, codes)
+            window(model, cache, 0, 8)
+            said[backend] = first, window(model, cache, [8, 3, 0], 20)
+    for ours, theirs in zip(said["triton"], said["sdpa"], strict=True):
+        assert (ours - theirs).abs().max() < 4e-6 * theirs.abs().max()
