@@ -7,6 +7,7 @@ from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.loss import StripLoss, strip_loss
 from kinolenta.transformer.reading import Reading, code_log_probs
 from kinolenta.transformer.sampler import SamplingConfig
+from kinolenta.transformer.sliding import SlidingGeneration
 
 __all__ = [
     "GPT",
@@ -16,6 +17,7 @@ __all__ = [
     "Reading",
     "SamplingConfig",
     "SequenceLayout",
+    "SlidingGeneration",
     "Strip",
     "StripLoss",
     "code_log_probs",

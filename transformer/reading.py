@@ -12,7 +12,9 @@ from torch import Tensor
 from kinolenta.errors import ConfigError, PromptError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
+from kinolenta.transformer.sliding import window_order
 
 ROWS = 16  # texts that are scored side by side; each holds keys and values of its clip
 
@@ -109,15 +111,26 @@ class Reading:
 def code_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor) -> Tensor:
     """log p(code | text, codes before it in raster order), nats, [b, t, h, w] float64; no guidance.
 
-    codes: [b, t, h, w] int64, one clip for each text. Raises PromptError or ShapeError for bad input.
+    codes: [b, t, h, w] int64, one clip for each text; of one longer than trained, the codes before are those
+    that its window held when it was made. Raises PromptError or ShapeError for bad input.
     """
+    trained, per_frame = model.config.grid[0], model.config.codes_per_frame
     found = []
     for start in range(0, len(codes), ROWS):
-        some = slice(start, start + ROWS)
-        strip = model.layout.pack(text_ids[some], codes[some]).to(model.kind.device)
-        slots = model.layout.code_slots(strip)
-        hidden = model(strip).gather(1, (slots - 1)[..., None].expand(-1, -1, model.config.d_model))
-        nats = model.code_logits(hidden).float().log_softmax(-1)
-        chosen = nats.gather(2, codes[some].flatten(1).to(nats.device)[..., None])[..., 0]
-        found.append(chosen.double().view(codes[some].shape))
-    return torch.cat(found)
+        texts, some = text_ids[start : start + ROWS], codes[start : start + ROWS]
+        found.append([_strip_log_probs(model, model.layout.pack(texts, some[:, :trained]))])
+        for t in range(trained, codes.shape[1]):
+            order = window_order(t, trained, per_frame).expand(len(some), -1)
+            strip = model.layout.pack(texts, some[:, : t + 1], order=order)
+            found[-1].append(_strip_log_probs(model, strip)[:, -per_frame:])
+    return torch.cat([torch.cat(row, 1) for row in found]).view(codes.shape)
+
+
+def _strip_log_probs(model: GPT, strip: Strip) -> Tensor:
+    """log p of every code of a strip, [b, num_codes] float64, in the strip's order."""
+    strip = strip.to(model.kind.device)
+    slots = model.layout.code_slots(strip)
+    hidden = model(strip).gather(1, (slots - 1)[..., None].expand(-1, -1, model.config.d_model))
+    nats = model.code_logits(hidden).float().log_softmax(-1)
+    said = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
+    return nats.gather(2, said[..., None])[..., 0].double()

@@ -12,10 +12,12 @@ import numpy as np
 
 from kinolenta.data.captions import caption
 from kinolenta.data.film import FilmBank, Window
+from kinolenta.data.questions import Question, kinds_of, question
 from kinolenta.data.render import render
 from kinolenta.data.sampling import sample_scene
 from kinolenta.data.scene import Scene
 from kinolenta.data.sprites import SpriteBank
+from kinolenta.errors import ShapeError, require
 
 NUM_FRAMES = 17
 FPS = 8.0
@@ -39,13 +41,14 @@ class ClipSet:
             return rng.choice(self._windows)
         return sample_scene(rng, split=self.split)
 
-    def frames(self, index: int, size: int = 64) -> np.ndarray:
-        """uint8 [17, size, size, 3] of clip number ``index``, 8 frames a second."""
+    def frames(self, index: int, size: int = 64, num_frames: int = NUM_FRAMES) -> np.ndarray:
+        """uint8 [num_frames, size, size, 3] of clip number ``index``, 8 frames a second; a film has 17."""
         item = self.item(index)
         if isinstance(item, Window):
             assert self.film is not None
+            require(num_frames == NUM_FRAMES, ShapeError, "clips of the film have {} frames.", NUM_FRAMES)
             return self.film.clip(item, size, np.random.default_rng(self._digest(index)))
-        return render(item, self.bank, size=size, num_frames=NUM_FRAMES)
+        return render(item, self.bank, size=size, num_frames=num_frames)
 
     def caption(self, index: int, variant: int = 0) -> str:
         """One of the wordings of clip number ``index``; another variant may be worded otherwise."""
@@ -53,6 +56,11 @@ class ClipSet:
         if isinstance(item, Window):
             return item.caption
         return caption(item, random.Random(self._digest(index) + variant))
+
+    def questions(self, index: int) -> list[Question]:
+        """A question of each kind that clip number ``index`` has an answer to; none about the film."""
+        item, rng = self.item(index), random.Random(self._digest(index) - 1)
+        return [] if isinstance(item, Window) else [question(item, rng, kind) for kind in kinds_of(item)]
 
     def _rng(self, index: int) -> random.Random:
         return random.Random(self._digest(index))

@@ -1,7 +1,9 @@
 """How the object of a scene moves: centre, size, angle and opacity for each frame.
 
 The one place that knows what a motion word looks like. All lengths are fractions of the frame's side, x grows
-to the right and y downwards, so that one track serves every frame size. Time runs over the whole clip.
+to the right and y downwards, so that one track serves every frame size. A motion takes ACT_FRAMES frames; in
+longer clips it goes on: what travels comes back from the other side, what turns, jumps or swings keeps doing
+so, and what has grown, shrunk, appeared or gone stays as it is.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from kinolenta.data.scene import Noun, Scene
 
+ACT_FRAMES = 17
 TRAVELS = ("left", "right", "up", "down")
 ROW = ("up", "down", "bounce")  # three stand in a row: a triangle would leave no height to move in
 ROW_STEP = 0.33
@@ -72,7 +75,7 @@ def track(
     speeds = (None, *SPEEDS)
     require(scene.speed in speeds, DataError, "unknown speed {!r}; use one of {}", scene.speed, speeds)
     wide, tall = aspect
-    time = np.linspace(0.0, 1.0, num_frames) if num_frames > 1 else np.zeros(1)
+    time = np.arange(num_frames) / (ACT_FRAMES - 1)
     draw = rng.random(6)  # side, place across, height, amplitude, sense, cycles: always as many
     side = _side(scene, draw[0], wide)
     offsets, back = _formation(scene, side, wide, tall)
@@ -93,7 +96,9 @@ def track(
     scale = np.full(num_frames, side)
     angle = np.zeros(num_frames)
     opacity = np.ones(num_frames)
-    eased = 0.75 * time + 0.25 * time * time * (3 - 2 * time)
+    once = np.minimum(time, 1.0)
+    act = 0.75 * once + 0.25 * once * once * (3 - 2 * once)
+    eased = act + 0.75 * (time - once)  # goes on as fast as the act ends
 
     if scene.motion in TRAVELS:
         reach = _reach(scene, draw[3])
@@ -108,12 +113,13 @@ def track(
                 middle = (centre_y + max(0.2, centre_y - 2 * reach)) / 2
                 along *= (centre_y - middle) / reach
             y = middle + along if scene.motion == "up" else middle - along
+        x, y = _around(x, group_wide), _around(y, group_tall)
     elif scene.motion in ("rotate_cw", "rotate_ccw"):
         turn = {None: 290 + 70 * draw[3], "slow": 130 + 50 * draw[3], "fast": 540.0}[scene.speed]
         angle = turn * eased * (1 if scene.motion == "rotate_cw" else -1)
     elif scene.motion in ("grow", "shrink"):
         smallest = 0.3 * side
-        grown = eased if scene.motion == "grow" else 1 - eased
+        grown = act if scene.motion == "grow" else 1 - act
         scale = smallest + (side - smallest) * grown
         if on_ground:  # the feet stay where they are
             y = contact - tall * scale / 2
@@ -198,6 +204,12 @@ def _reach(scene: "Scene", share: float) -> float:
     if scene.speed == "fast":
         return 0.6
     return (0.26 if scene.count == 1 else 0.2) + 0.05 * share
+
+
+def _around(centre: np.ndarray, extent: float) -> np.ndarray:
+    """Centres of what leaves the frame on one side and comes back on the other; never within an act."""
+    outside = max(extent / 2, 0.12)
+    return (centre + outside) % (1 + 2 * outside) - outside
 
 
 def _about(x: np.ndarray, y: np.ndarray, angle: np.ndarray, below: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,4 @@
-"""Training of the GPT on codes and captions.
-
-Each row is a clip with its caption on the left. A dropped caption (classifier-free guidance needs rows
-without one) moves to the right of the clip, so that the same rows teach the model to describe what it sees.
-"""
+"""Training of the GPT on codes, captions and questions; ``kinolenta.training.rows`` says what a row holds."""
 
 import random
 from dataclasses import dataclass, field
@@ -13,12 +9,13 @@ from torch import Tensor
 
 from kinolenta.checkpoint import load_into, load_weights, save_weights
 from kinolenta.config import Config
-from kinolenta.data.codes import Shard, open_shard
+from kinolenta.data.codes import open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.corruption import corrupt, draft
 from kinolenta.training.loop import OptimConfig, Trainer
-from kinolenta.transformer import GPT, GPTConfig, SequenceLayout
+from kinolenta.training.rows import TASKS, MixtureConfig, Rows
+from kinolenta.transformer import GPT, GPTConfig
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.loss import strip_loss
 
@@ -26,10 +23,9 @@ from kinolenta.transformer.loss import strip_loss
 @dataclass(frozen=True, kw_only=True)
 class TransformerTrainConfig(Config):
     """codes and dev_codes: folders made by ``kinolenta data encode``; tokenizer: a folder, or None for the
-    shipped.
+    shipped. long_codes, long_dev_codes: the same with longer clips, for rows of the task "later".
 
-    start: folder of a trained transformer to go on from, or None.
-    caption_dropout: share of rows whose caption stands on the right instead of the left.
+    start: folder of a trained transformer to go on from, or None. mixture: shares of the tasks.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
     text_weight: weight of the right texts' loss.
@@ -38,12 +34,14 @@ class TransformerTrainConfig(Config):
     start: str | None = None
     codes: str = "runs/codes"
     dev_codes: str = "runs/codes_dev"
+    long_codes: str | None = None
+    long_dev_codes: str | None = None
     tokenizer: str | None = None
     model: GPTConfig = field(default_factory=GPTConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     batch: int = 16
     steps: int = 2000
-    caption_dropout: float = 0.1
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     corruption: float = 0.0
     draft_window: int = 0
     text_weight: float = 0.1
@@ -61,10 +59,9 @@ class TransformerTrainConfig(Config):
             self.steps,
         )
         require(
-            0 <= self.caption_dropout < 1,
+            (self.mixture.later == 0) or (self.long_codes is not None and self.long_dev_codes is not None),
             ConfigError,
-            "caption_dropout must be in [0, 1); got {}.",
-            self.caption_dropout,
+            "rows of the task later need long_codes and long_dev_codes; encode clips of more frames.",
         )
         require(
             0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
@@ -88,8 +85,8 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     torch.manual_seed(config.seed)
     tokenizer = TextTokenizer.load(Path(config.tokenizer)) if config.tokenizer else TextTokenizer.shipped()
     check_tokenizer(config.model, tokenizer)
-    rows = _Rows(open_shard(Path(config.codes)), tokenizer, config)
-    dev = _Rows(open_shard(Path(config.dev_codes)), tokenizer, config)
+    rows = _rows(config, tokenizer, config.codes, config.long_codes)
+    dev = _rows(config, tokenizer, config.dev_codes, config.long_dev_codes)
     model = GPT(config.model)
     if config.start is not None:
         _, state = load_weights(Path(config.start), GPTConfig)
@@ -98,7 +95,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     if resume:
         trainer.resume()
     for step in trainer.steps("GPT"):
-        strip = rows.batch(step)
+        strip = rows.batch(step, config.batch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
         shown = draft(model, shown, config.draft_window, generator) if config.draft_window else shown
@@ -139,43 +136,37 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: GPT, rows: "_Rows", num_clips: int, batch: int = 16) -> dict[str, float]:
-    """dev_nats: nats per code with captions on the left; dev_nats_t: the same of latent frame t."""
-    frames: list[Tensor] = []
-    for start in range(0, min(num_clips, len(rows.shard)), batch):
-        strip = rows.captioned(range(start, min(start + batch, num_clips, len(rows.shard))))
-        frames.append(strip_loss(model, strip).code_nats)
-    nats = torch.stack(frames).mean(0)
-    return {"dev_nats": nats.mean().item()} | {f"dev_nats_{t}": value.item() for t, value in enumerate(nats)}
+def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
+    """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
+    dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
+    per code, dev_ask per text_id of an answer.
+    """
+    found: dict[str, float] = {}
+    count = min(num_clips, len(rows.shard))
+    for task in ("plain", "read", *(other for other in TASKS[1:] if getattr(rows.mixture, other))):
+        rng, nats, text_nats = random.Random(f"evaluate/{task}"), [], []
+        for start in range(0, count, batch):
+            numbers = range(start, min(start + batch, count))
+            tasks, dropped = [task] * len(numbers), [task == "read"] * len(numbers)
+            loss = strip_loss(model, rows.strip(tasks, dropped, numbers, rng))
+            nats.append(loss.code_nats)
+            text_nats.append(loss.text_nats)
+        by_frame = torch.stack(nats).mean(0)
+        if task == "plain":
+            found["dev_nats"] = by_frame.mean().item()
+            found |= {f"dev_nats_{t}": value.item() for t, value in enumerate(by_frame)}
+        else:
+            values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
+            found[f"dev_{task}"] = values.mean().item()
+    return found
 
 
-class _Rows:
-    """Batches of a shard; batch number s depends on (seed, s) alone and every clip comes once an epoch."""
-
-    def __init__(self, shard: Shard, tokenizer: TextTokenizer, config: TransformerTrainConfig) -> None:
-        self.shard, self.config, self.layout = shard, config, SequenceLayout(config.model)
-        length = config.model.text_len
-        self.text_ids = [
-            [tokenizer.encode(wording, max_length=length, truncate=True) for wording in wordings]
-            for wordings in shard.captions
-        ]
-
-    def batch(self, step: int) -> Strip:
-        rng = random.Random(f"{self.config.seed}/{step}")
-        chosen = [self._number(step * self.config.batch + i) for i in range(self.config.batch)]
-        texts = [rng.choice(self.text_ids[number]) for number in chosen]
-        dropped = [rng.random() < self.config.caption_dropout for _ in chosen]
-        left = [[] if drop else text for drop, text in zip(dropped, texts, strict=True)]
-        right = [text if drop else None for drop, text in zip(dropped, texts, strict=True)]
-        return self.layout.pack(left, self.shard.codes[chosen], right)
-
-    def captioned(self, numbers: range) -> Strip:
-        texts = [self.text_ids[number][0] for number in numbers]
-        return self.layout.pack(texts, self.shard.codes[list(numbers)])
-
-    def _number(self, draw: int) -> int:
-        epoch, place = divmod(draw, len(self.shard))
-        if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._order = epoch, list(range(len(self.shard)))
-            random.Random(f"{self.config.seed}/epoch/{epoch}").shuffle(self._order)
-        return self._order[place]
+def _rows(config: TransformerTrainConfig, tokenizer: TextTokenizer, codes: str, longer: str | None) -> Rows:
+    return Rows(
+        open_shard(Path(codes)),
+        tokenizer,
+        config.model,
+        config.mixture,
+        longer=None if longer is None else open_shard(Path(longer)),
+        seed=config.seed,
+    )

@@ -1,0 +1,166 @@
+"""The rows that the GPT learns from: one strip for every task, mixed in given shares.
+
+    plain   caption | clip          or nothing | clip | caption
+    ask     question | clip | answer
+    given   caption | some of the clip | the rest of it
+    later   caption | first latent frame | some later ones, at their true time
+
+A dropped caption (classifier-free guidance needs rows without one) moves to the right of the clip, so that
+the same rows teach the model to describe what it sees. Given-first order follows CogVideo (Hong et al. 2022,
+arXiv:2205.15868), where frames that are to be interpolated stand before those between them.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kinolenta.config import Config
+from kinolenta.data.codes import Shard
+from kinolenta.data.questions import Question
+from kinolenta.errors import ConfigError, DataError, require
+from kinolenta.tokenizer import TextTokenizer
+from kinolenta.transformer import GPTConfig, SequenceLayout
+from kinolenta.transformer.generate import MAX_LATENT_FRAMES
+from kinolenta.transformer.layout import Strip
+
+TASKS = ("plain", "ask", "given", "later")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig(Config):
+    """Shares of the rows that are not plain, and the share of captions that move to the right of the clip."""
+
+    ask: float = 0.0
+    given: float = 0.0
+    later: float = 0.0
+    caption_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = (self.ask, self.given, self.later)
+        require(
+            min(shares) >= 0 and sum(shares) <= 1,
+            ConfigError,
+            "the shares ask, given and later must not be negative, nor more than 1 together; got {}, {}, {}.",
+            *shares,
+        )
+        require(
+            0 <= self.caption_dropout < 1,
+            ConfigError,
+            "caption_dropout must be in [0, 1); got {}.",
+            self.caption_dropout,
+        )
+
+
+class Rows:
+    """Batches of a shard; batch number s depends on (seed, s) alone and every clip comes once an epoch."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        tokenizer: TextTokenizer,
+        config: GPTConfig,
+        mixture: MixtureConfig,
+        *,
+        longer: Shard | None = None,
+        seed: int = 0,
+    ) -> None:
+        """longer: clips of more latent frames than the model's, for rows of the task "later"."""
+        self.tokenizer, self.config, self.mixture, self.seed = tokenizer, config, mixture, seed
+        self.shard, self.longer, self.layout = shard, longer, SequenceLayout(config)
+        self.texts = self._encoded(shard)
+        self.longer_texts = [] if longer is None else self._encoded(longer)
+        frames = config.grid[0]
+        require(
+            shard.codes.shape[1] == frames and (longer is None or longer.codes.shape[1] > frames),
+            DataError,
+            "the model takes {} latent frames; codes have {} and long_codes {}.",
+            frames,
+            shard.codes.shape[1],
+            "none" if longer is None else longer.codes.shape[1],
+        )
+
+    def batch(self, step: int, size: int) -> Strip:
+        """Rows of all tasks, drawn by the shares."""
+        rng = random.Random(f"{self.seed}/{step}")
+        mixture = self.mixture
+        shares = (1 - mixture.ask - mixture.given - mixture.later, mixture.ask, mixture.given, mixture.later)
+        tasks = rng.choices(TASKS, shares, k=size)
+        dropped = [rng.random() < mixture.caption_dropout for _ in tasks]
+        return self.strip(tasks, dropped, [self._number(step * size + i) for i in range(size)], rng)
+
+    def strip(
+        self, tasks: Sequence[str], dropped: Sequence[bool], numbers: Sequence[int], rng: random.Random
+    ) -> Strip:
+        """A row for each task, with its caption on the right if dropped, about the clips of these numbers."""
+        rows = [self._row(*row, rng) for row in zip(tasks, dropped, numbers, strict=True)]
+        left, codes, right, order = zip(*rows, strict=True)
+        return replace(self.layout.pack(left, torch.stack(codes), right), order=torch.stack(order))
+
+    def _row(
+        self, task: str, dropped: bool, number: int, rng: random.Random
+    ) -> tuple[list[int], Tensor, list[int] | None, Tensor]:
+        """Left text, codes as they stand, right text, and the raster index of each code."""
+        questions = self.shard.questions[number] if task == "ask" else []
+        if questions:  # none about the film: such a row is a plain one
+            left, right = self._question(rng.choice(questions))
+            codes = self.shard.codes[number].flatten()
+            return left, codes, right, torch.arange(len(codes))
+        if task == "later":
+            number %= len(self.longer_texts)
+            text = rng.choice(self.longer_texts[number])
+            codes, order = self._window(number, rng)
+        else:
+            text, codes = rng.choice(self.texts[number]), self.shard.codes[number].flatten()
+            order = self._given_first(rng) if task == "given" else torch.arange(len(codes))
+            codes = codes[order]
+        return ([] if dropped else text), codes, (text if dropped else None), order
+
+    def _question(self, question: Question) -> tuple[list[int], list[int]]:
+        left = self.tokenizer.encode(question.text, max_length=self.config.text_len, truncate=True)
+        return left, self.tokenizer.encode(question.answer)
+
+    def _window(self, number: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+        """The first latent frame and some in a row, at their own time or, for what lasts, long after it."""
+        assert self.longer is not None
+        clip, frames = self.longer.codes[number].flatten(1), self.config.grid[0]
+        first = rng.randint(1, len(clip) - frames + 1)
+        times = [0, *range(first, first + frames - 1)]
+        codes = clip[times]
+        if first >= frames and rng.random() < 0.5:
+            delay = int(math.exp(rng.uniform(0, math.log(MAX_LATENT_FRAMES - times[-1]))))
+            times[1:] = [time + delay - 1 for time in times[1:]]
+        size = self.config.codes_per_frame
+        return codes.flatten(), (torch.tensor(times)[:, None] * size + torch.arange(size)).flatten()
+
+    def _given_first(self, rng: random.Random) -> Tensor:
+        """All places, those first that a prompt could name: key frames, the last one most often, or a rim."""
+        frames, height, width = self.config.grid
+        given = torch.zeros(self.config.grid, dtype=torch.bool)
+        kind = rng.choice(("last", "ends", "keys", "rim"))
+        if kind == "rim":
+            left, right, above, below = (rng.randint(0, 2) for _ in range(4))
+            given[:] = True
+            given[:, above : height - below, left : width - right] = False
+        else:
+            keys = rng.sample(range(frames), rng.randint(1, frames - 1)) if kind == "keys" else [frames - 1]
+            given[[0, *keys] if kind == "ends" else keys] = True
+        flat = given.flatten()
+        return torch.cat((flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]))
+
+    def _encoded(self, shard: Shard) -> list[list[list[int]]]:
+        length = self.config.text_len
+        return [
+            [self.tokenizer.encode(wording, max_length=length, truncate=True) for wording in wordings]
+            for wordings in shard.captions
+        ]
+
+    def _number(self, draw: int) -> int:
+        epoch, place = divmod(draw, len(self.shard))
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._order = epoch, list(range(len(self.shard)))
+            random.Random(f"{self.seed}/epoch/{epoch}").shuffle(self._order)
+        return self._order[place]

@@ -1,0 +1,89 @@
+"""Clips longer than trained: what the window holds, exactness, and what stays of what was given."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinolenta.errors import ConfigError, ShapeError
+from kinolenta.transformer import GPT, Generated, SlidingGeneration, code_log_probs, generate
+from kinolenta.transformer.sliding import window_order, window_times
+from tests.transformer.tiny import random_codes, tiny_gpt
+
+MODEL = tiny_gpt(grid=(3, 2, 2))
+TEXTS = [[5, 6, 7], [8], []]
+SEEDS = [3, 4, 3]
+
+
+def slid(
+    texts: list[list[int]] = TEXTS, seeds: list[int] = SEEDS, n: int = 7, **options: object
+) -> Generated:
+    generation = SlidingGeneration(MODEL, texts, seeds=seeds, num_latent_frames=n, **options)
+    shown = list(generation.frames())
+    made = generation.result()
+    assert [t for t, _ in shown] == list(range(n))
+    assert all(torch.equal(codes, made.codes[:, : t + 1]) for t, codes in shown)
+    return made
+
+
+def test_the_window_holds_the_first_frame_and_the_latest() -> None:
+    assert window_times(3, 3) == [0, 2, 3]
+    assert window_times(9, 5) == [0, 6, 7, 8, 9]
+    assert window_order(3, 3, 2).tolist() == [0, 1, 4, 5, 6, 7]
+
+
+def test_each_later_frame_is_drawn_from_its_window_at_its_true_time() -> None:
+    made = slid()
+    begun = generate(MODEL, TEXTS, seeds=SEEDS)
+    assert torch.equal(made.codes[:, :3], begun.codes)
+    for t in range(3, 7):
+        known = made.codes[:, window_times(t, 3)[:-1]].flatten(1)
+        again = generate(MODEL, TEXTS, seeds=SEEDS, known_codes=known, order=window_order(t, 3, 4))
+        assert torch.equal(again.codes[:, -1], made.codes[:, t])
+
+
+@pytest.mark.parametrize("options", [{}, {"guidance_scale": 2.0}])
+def test_a_long_clip_is_the_same_alone_sequential_and_longer(options: dict[str, object]) -> None:
+    made = slid(**options)
+    for row in range(3):
+        alone = slid(TEXTS[row : row + 1], SEEDS[row : row + 1], decoding="sequential", **options)
+        assert torch.equal(alone.codes[0], made.codes[row])
+    assert torch.equal(slid(n=8, **options).codes[:, :7], made.codes)
+
+
+def test_log_probs_are_those_of_the_windows() -> None:
+    made = slid(guidance_scale=1.5)
+    for texts, sums in ((TEXTS, made.log_prob), ([[]] * 3, made.log_prob_uncond)):
+        nats = code_log_probs(MODEL, texts, made.codes)
+        assert nats.shape == made.codes.shape and sums is not None
+        torch.testing.assert_close(nats.sum((1, 2, 3)), sums, atol=2e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("given", [2, 12, 14, 20, 28])
+def test_given_codes_stay_and_the_rest_follows_them(given: int) -> None:
+    known = random_codes(MODEL, 3, 28)[:, :given]
+    made = slid(known_codes=known)
+    assert torch.equal(made.codes.flatten(1)[:, :given], known)
+    free = slid()
+    assert given == 28 or not torch.equal(made.codes.flatten(1)[:, given:], free.codes.flatten(1)[:, given:])
+
+
+def test_what_a_later_frame_costs_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots: list[int] = []
+    run_blocks = GPT.run_blocks
+
+    def watched(self: GPT, x: Tensor, cos: Tensor, sin: Tensor, mask: object, cache: object) -> Tensor:
+        slots.append(cache[0][0].shape[2])  # type: ignore[index]
+        return run_blocks(self, x, cos, sin, mask, cache)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GPT, "run_blocks", watched)
+    slid(n=9)
+    assert len(set(slots)) == 1
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a window slides over 4\.\.1024"):
+        SlidingGeneration(MODEL, TEXTS, seeds=SEEDS, num_latent_frames=3)
+    with pytest.raises(ShapeError, match="20 codes are known but the clip has 16"):
+        SlidingGeneration(
+            MODEL, TEXTS, seeds=SEEDS, num_latent_frames=4, known_codes=random_codes(MODEL, 3, 20)
+        )

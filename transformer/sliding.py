@@ -1,0 +1,111 @@
+"""Clips longer than the model was trained on: a window slides over the codes, one latent frame at a time.
+
+The window holds the text, the first latent frame, which keeps thing and place, and the latest ones; every
+code has its true place in time, so nothing jumps where the window moves. What has left the window is
+forgotten, so memory and the cost of a frame do not grow with the clip. Training shows the model such windows
+at random times (``kinolenta.training.rows``, task "later").
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinolenta.errors import ConfigError, ShapeError, require
+from kinolenta.transformer.generate import MAX_LATENT_FRAMES, Generated, Generation
+from kinolenta.transformer.gpt import GPT
+
+
+def window_times(t: int, frames: int) -> list[int]:
+    """The latent frames of the window whose last one is t: the first and those before t, ``frames`` in all."""
+    return [0, *range(t - frames + 2, t + 1)]
+
+
+def window_order(t: int, frames: int, per_frame: int) -> Tensor:
+    """Raster indices of the codes in that window, [frames * per_frame]."""
+    times = torch.tensor(window_times(t, frames))
+    return (times[:, None] * per_frame + torch.arange(per_frame)).flatten()
+
+
+class SlidingGeneration:
+    """A generation of more latent frames than trained, with the interface of ``Generation``."""
+
+    def __init__(
+        self,
+        model: GPT,
+        text_ids: Sequence[Sequence[int]],
+        *,
+        num_latent_frames: int,
+        known_codes: Tensor | None = None,
+        **options: Any,
+    ) -> None:
+        """known_codes: [b, k] int64, the first k codes of every clip in raster order. options: as in
+        ``generate``, but for ``order``. Raises what ``Generation`` does, before anything is drawn.
+        """
+        config = model.config
+        self.model, self.text_ids, self.options = model, text_ids, options
+        self.trained, self.per_frame = config.grid[0], config.codes_per_frame
+        require(
+            self.trained < num_latent_frames <= MAX_LATENT_FRAMES,
+            ConfigError,
+            "num_latent_frames is {}; a window slides over {}..{}.",
+            num_latent_frames,
+            self.trained + 1,
+            MAX_LATENT_FRAMES,
+        )
+        require(self.trained > 1, ConfigError, "a model of single frames cannot make longer clips.")
+        self.num_latent_frames = num_latent_frames
+        self.known = model.layout.checked_codes(known_codes, len(text_ids))
+        require(
+            self.known.shape[1] <= num_latent_frames * self.per_frame,
+            ShapeError,
+            "{} codes are known but the clip has {}.",
+            self.known.shape[1],
+            num_latent_frames * self.per_frame,
+        )
+        self.codes = torch.zeros(len(text_ids), 0, *config.grid[1:], dtype=torch.int64)
+        self.log_prob = torch.zeros(len(text_ids), dtype=torch.float64)
+        self.log_prob_uncond: Tensor | None = None
+        self.passes = 0
+        self._beginning = Generation(
+            model, text_ids, known_codes=self.known[:, : self.trained * self.per_frame], **options
+        )
+
+    def frames(self) -> Iterator[tuple[int, Tensor]]:
+        """(t, codes [b, t + 1, h, w]) for every latent frame as soon as all clips have it."""
+        yield from self._beginning.frames()
+        self._add(self._beginning.result(), self.trained)
+        for t in range(self.trained, self.num_latent_frames):
+            known = self.known[:, t * self.per_frame : (t + 1) * self.per_frame]
+            if known.shape[1] == self.per_frame:
+                self.codes = torch.cat((self.codes, known.view_as(self.codes[:, -1:])), 1)
+            else:
+                self._add(self._slide(t, known), 1)
+            yield t, self.codes
+
+    def result(self) -> Generated:
+        """The clips, when ``frames`` is exhausted."""
+        return Generated(self.codes, self.log_prob, self.log_prob_uncond, self.passes)
+
+    def _slide(self, t: int, known: Tensor) -> Generated:
+        """The window whose last latent frame is t, drawn but for these first codes of it."""
+        before = self.codes[:, window_times(t, self.trained)[:-1]].flatten(1)
+        generation = Generation(
+            self.model,
+            self.text_ids,
+            known_codes=torch.cat((before, known), 1),
+            order=window_order(t, self.trained, self.per_frame),
+            **self.options,
+        )
+        for _ in generation.frames():
+            pass
+        return generation.result()
+
+    def _add(self, made: Generated, frames: int) -> None:
+        self.codes = torch.cat((self.codes, made.codes[:, -frames:].cpu()), 1)
+        self.log_prob = self.log_prob + made.log_prob.cpu()
+        if made.log_prob_uncond is not None:
+            before = 0 if self.log_prob_uncond is None else self.log_prob_uncond
+            self.log_prob_uncond = before + made.log_prob_uncond.cpu()
+        self.passes += made.passes
