@@ -1,7 +1,7 @@
-"""What of a clip is given: a picture, the top of one or the beginning of a film, as codes on the grid."""
+"""What of a clip is given: pictures, the top of one, a film or its rim, as codes on the grid."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,23 @@ class GridPrompt:
 
     codes: int64 [t, h, w], without meaning where nothing is given. given: bool [t, h, w].
     frames: uint8 [T, H, W, 3] with T = 1 + time_stride * (t - 1), the pixels at the size of the clip.
+    pictured: bool [T], the frames of which there are pixels; a key frame is one of the four of its codes.
     """
 
     codes: Tensor
     given: Tensor
     frames: NDArray[np.uint8]
+    pictured: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         assert self.codes.shape == self.given.shape and bool(self.given.any())
+        assert len(self.pictured) == len(self.frames)
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether nothing is given after something that is not."""
+        flat = self.given.flatten()
+        return not bool((~flat[:-1] & flat[1:]).any())
 
     def order(self, num_latent_frames: int) -> Tensor:
         """Raster indices of a clip's codes, [n], the given ones first.
@@ -62,6 +71,7 @@ class GridPrompt:
         stride = (len(self.frames) - 1) // (len(self.given) - 1) if len(self.given) > 1 else 1
         latent = -(-np.arange(first, first + len(pixels)) // stride)  # the first frame is one of its own
         mask = np.kron(self.given.numpy()[latent], np.ones((1, side, side), dtype=bool))
+        mask &= self.pictured[first : first + len(pixels), None, None]
         kept = frames.copy()
         kept[: len(pixels)][mask] = pixels[mask]
         return kept
@@ -85,42 +95,83 @@ class GridPrompts:
 
     def of(
         self,
-        image: Any,
-        video: Any,
         *,
+        image: Any,
         rows: int | None,
+        last_image: Any,
+        keyframes: Mapping[int, Any] | None,
+        video: Any,
         video_frames: int | None,
+        border: int | None,
         num_frames: int,
         policy: "Policy",
     ) -> GridPrompt | None:
         """The prompt of a call of the pipeline, which documents the arguments; None if nothing is given."""
+        for name, part, whole, what in (
+            ("rows", rows, image, "how much of an image"),
+            ("video_frames", video_frames, video, "how much of a video"),
+            ("border", border, video, "how wide a rim of a video"),
+        ):
+            given = part is None or whole is not None
+            require(given, ConfigError, "{} says {} to keep; give one.", name, what)
         require(
             image is None or video is None,
             ConfigError,
             "image and video cannot both be given; a video has a first frame of its own.",
         )
-        require(
-            rows is None or image is not None,
-            ConfigError,
-            "rows says how much of an image to keep; give one.",
-        )
-        require(
-            video_frames is None or video is not None,
-            ConfigError,
-            "video_frames says how much of a video to keep; give one.",
-        )
-        if image is not None:
-            return self._picture(read_image(image), rows, policy)
-        if video is None:
-            return None
-        check_video_frames(video_frames, num_frames)
-        return self.film(video, video_frames or num_frames, policy, cut=video_frames is not None)
+        pictures = self._pictures(image, last_image, keyframes, num_frames)
+        found: list[tuple[int, GridPrompt]] = []  # with the latent frame that each begins with
+        if video is not None:
+            check_video_frames(video_frames, num_frames)
+            film = self.film(video, video_frames or num_frames, policy, cut=video_frames is not None)
+            found.append((0, film if border is None else _rim(film, border)))
+        for number, picture in sorted(pictures.items()):
+            require(
+                number == 0 or not found or number >= len(found[0][1].frames),
+                ConfigError,
+                "key frame {} lies within the video, which gives its first {} frames; name a later one.",
+                number,
+                len(found[0][1].frames) if found else 0,
+            )
+            frames = self._fitted(read_image(picture)[None], policy)
+            prompt = self._top(frames, rows) if number == 0 else self._still(frames)
+            found.append((number // self.time_stride, prompt))
+        return self._joined(found) if found else None
 
-    def _picture(self, image: NDArray[np.uint8], rows: int | None, policy: "Policy") -> GridPrompt:
-        frames = self._fitted(image[None], policy)
+    def _pictures(
+        self, image: Any, last_image: Any, keyframes: Mapping[int, Any] | None, num_frames: int
+    ) -> dict[int, Any]:
+        """Each picture by the number of its frame."""
+        require(
+            keyframes is None or isinstance(keyframes, Mapping),
+            ConfigError,
+            "keyframes must be a dict of pictures by the number of their frame; got {!r}.",
+            keyframes,
+        )
+        pictures = dict(keyframes or {})
+        for number in pictures:
+            valid = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < num_frames
+            require(
+                valid and number % self.time_stride == 0,
+                ShapeError,
+                "key frame {!r} cannot be; the clip has {} frames, and a picture may stand at every {}th, "
+                "counted from 0.",
+                number,
+                num_frames,
+                self.time_stride,
+            )
+        for number, picture, name in ((0, image, "image"), (num_frames - 1, last_image, "last_image")):
+            if picture is not None:
+                require(
+                    number not in pictures, ConfigError, "frame {} is given twice, once as {}.", number, name
+                )
+                pictures[number] = picture
+        return pictures
+
+    def _top(self, frames: NDArray[np.uint8], rows: int | None) -> GridPrompt:
+        """The first frame, or its first rows of codes."""
         height = self.size[0] // self.space_stride
-        if rows is None:
-            rows = height
+        rows = height if rows is None else rows
         whole = isinstance(rows, int) and not isinstance(rows, bool)
         require(
             whole and 1 <= rows <= height,
@@ -136,7 +187,30 @@ class GridPrompts:
         codes[:, :rows] = top
         given = torch.zeros(codes.shape, dtype=torch.bool)
         given[:, :rows] = True
-        return GridPrompt(codes=codes, given=given, frames=frames)
+        return GridPrompt(codes=codes, given=given, frames=frames, pictured=np.ones(1, dtype=bool))
+
+    def _still(self, frames: NDArray[np.uint8]) -> GridPrompt:
+        """A latent frame of a later time in which nothing moves: what a single picture says about it."""
+        still = np.repeat(frames, 1 + self.time_stride, axis=0)
+        codes = self.encode(still)[1:]
+        pictured = np.arange(1, 1 + self.time_stride) == self.time_stride
+        given = torch.ones(codes.shape, dtype=torch.bool)
+        return GridPrompt(codes=codes, given=given, frames=still[1:], pictured=pictured)
+
+    def _joined(self, found: list[tuple[int, GridPrompt]]) -> GridPrompt:
+        """One prompt of several, each with the latent frame that it begins with."""
+        latent = max(first + len(prompt.given) for first, prompt in found)
+        codes = torch.zeros(latent, *found[0][1].given.shape[1:], dtype=torch.int64)
+        given = torch.zeros(codes.shape, dtype=torch.bool)
+        frames = np.zeros((1 + self.time_stride * (latent - 1), *self.size, 3), np.uint8)
+        pictured = np.zeros(len(frames), dtype=bool)
+        for first, prompt in found:
+            codes[first : first + len(prompt.given)] = prompt.codes
+            given[first : first + len(prompt.given)] = prompt.given
+            start = 0 if first == 0 else 1 + self.time_stride * (first - 1)
+            frames[start : start + len(prompt.frames)] = prompt.frames
+            pictured[start : start + len(prompt.frames)] = prompt.pictured
+        return GridPrompt(codes=codes, given=given, frames=frames, pictured=pictured)
 
     def film(self, video: Any, most: int, policy: "Policy", *, cut: bool = True) -> GridPrompt:
         """The first ``most`` frames of a film, or fewer; without ``cut``, a longer film is refused."""
@@ -152,7 +226,8 @@ class GridPrompts:
         usable = 1 + (min(len(frames), most) - 1) // self.time_stride * self.time_stride  # whole latent ones
         frames = self._fitted(frames[:usable], policy)
         codes = self.encode(frames)
-        return GridPrompt(codes=codes, given=torch.ones(codes.shape, dtype=torch.bool), frames=frames)
+        given = torch.ones(codes.shape, dtype=torch.bool)
+        return GridPrompt(codes=codes, given=given, frames=frames, pictured=np.ones(usable, dtype=bool))
 
     def _read(self, video: Any, most: int) -> NDArray[np.uint8]:
         """The beginning of a film at the model's rate, at most this many frames."""
@@ -184,6 +259,23 @@ class GridPrompts:
             MAX_ASPECT,
         )
         return resize(frames, self.size, policy)
+
+
+def _rim(film: GridPrompt, width: Any) -> GridPrompt:
+    """The film with only so many rows and columns of codes at its four sides given."""
+    most = (min(film.given.shape[1:]) - 1) // 2
+    whole = isinstance(width, int) and not isinstance(width, bool)
+    require(
+        whole and 1 <= width <= most,
+        ShapeError,
+        "border is {!r}; frames have {} x {} codes, so it must lie in 1..{}.",
+        width,
+        *film.given.shape[1:],
+        most,
+    )
+    given = film.given.clone()
+    given[:, width:-width, width:-width] = False
+    return replace(film, given=given)
 
 
 def check_video_frames(wanted: Any, num_frames: int) -> None:

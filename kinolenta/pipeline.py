@@ -1,6 +1,6 @@
 """The whole way from a Russian sentence to a clip: text -> tokenizer -> transformer -> decoder -> frames."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kinolenta.checkpoint import ModelIndex, demo_folder, load_index, load_into, load_weights
 from kinolenta.clip import Clip, Score
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
-from kinolenta.errors import CheckpointError, ConfigError, ShapeError, require
+from kinolenta.errors import CheckpointError, ConfigError, PromptError, ShapeError, require
 from kinolenta.grid import GridPrompts
 from kinolenta.media import check_policy
 from kinolenta.pixels import to_float, to_uint8
@@ -29,6 +29,7 @@ from kinolenta.request import (
 )
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs
+from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.stable import row_stable
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class VideoPipeline:
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip of the trained length, which is also the most that can be asked for."""
+        """Frames of a clip of the trained length; longer ones are made with a window that slides."""
         return self.decoder.config.num_frames(self.transformer.config.grid[0])
 
     @property
@@ -102,28 +103,36 @@ class VideoPipeline:
         return self.decoder.config.time_stride
 
     @overload
-    def __call__(self, prompt: str, **options: Unpack[Options]) -> Clip: ...
+    def __call__(self, prompt: str | None, **options: Unpack[Options]) -> Clip: ...
 
     @overload
-    def __call__(self, prompt: list[str] | tuple[str, ...], **options: Unpack[Options]) -> list[Clip]: ...
+    def __call__(
+        self, prompt: list[str | None] | list[str] | tuple[str | None, ...], **options: Unpack[Options]
+    ) -> list[Clip]: ...
 
-    def __call__(self, prompt: str | Sequence[str], **options: Unpack[Options]) -> Clip | list[Clip]:
+    def __call__(
+        self, prompt: str | Sequence[str | None] | None, **options: Unpack[Options]
+    ) -> Clip | list[Clip]:
         """Make a clip of a Russian sentence, or a list of clips of a list of sentences.
 
-        A clip is decided by its sentence, seed and options: alone or in a list, it is the same. Options:
+        A clip is decided by its sentence, seed and options: alone or in a list, it is the same. None in place
+        of a sentence leaves everything to the model. Options:
 
-        seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride, at
-        most the trained length. guidance_scale: 1 is no guidance, more follows the sentence more closely.
+        seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride; 1
+        is a picture, more than the trained length (``num_frames``) goes on from the first frame and the last
+        ones, see SlidingGeneration. guidance_scale: 1 is no guidance, more follows the sentence more closely.
         negative_prompt: what guidance leads away from. temperature, top_k, top_p: see SamplingConfig;
         first_frame_temperature, first_frame_top_k, first_frame_top_p: the same of the first frame alone, if
         it shall be drawn otherwise. None takes the model's own default, which is in its ``model_index.json``.
 
         image: the first frame, given as a path, a PIL image or a uint8 array [H, W, 3]; rows: keep only so
-        many of its rows of codes, from the top. video: a film to go on from, a path or a uint8 array
-        [T, H, W, 3] at the model's rate; video_frames: keep only so many of its frames. Whole latent frames
-        are kept: 1 + a multiple of time_stride. What is given comes back as the decoder sees it, or with
-        keep_pixels=True as it was. resize_policy: how pictures are brought to the frame size, "cover",
-        "contain" or "exact".
+        many of its rows of codes, from the top. last_image: the last frame; keyframes: pictures by the number
+        of their frame, a multiple of time_stride. video: a film to go on from, a path or a uint8 array
+        [T, H, W, 3] at the model's rate; video_frames: keep only so many of its frames; border: keep only so
+        many rows and columns of codes at its four sides. Whole latent frames are kept: 1 + a multiple of
+        time_stride. Key frames and borders need a clip of at most the trained length. What is given comes
+        back as the decoder sees it, or with keep_pixels=True as it was. resize_policy: how pictures are
+        brought to the frame size, "cover", "contain" or "exact".
 
         best_of: draw so many candidates and return the one with the highest score; scorer: a function of a
         clip that takes the place of ``Clip.score``. decoding: "parallel" or "sequential", which make the same
@@ -135,15 +144,16 @@ class VideoPipeline:
         request = self._request(prompt, **options)
         clips = [clip for rows in request.batches() for clip in self._clips(request, rows)]
         clips = [request.best(clips[i : i + request.best_of]) for i in range(0, len(clips), request.best_of)]
-        return clips[0] if isinstance(prompt, str) else clips
+        return clips if isinstance(prompt, (list, tuple)) else clips[0]
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> Iterator[NDArray[np.uint8]]:
+    def stream(self, prompt: str | None, **options: Unpack[Options]) -> Iterator[NDArray[np.uint8]]:
         """The frames of ``pipe(prompt, **options)`` one by one, uint8 [H, W, 3], each as soon as it is known.
 
         A latent frame is developed while the codes of the next are still to be drawn. Bad input raises when
         the first frame is asked for.
         """
-        request = self._request(check_prompt(prompt), **options)
+        require(not isinstance(prompt, (list, tuple)), PromptError, "a stream is of one prompt, not a list.")
+        request = self._request(prompt, **options)
         require(request.best_of == 1, ConfigError, "a stream is of one clip; best_of must be 1.")
         rows, stream, shown = slice(0, 1), self.decoder.stream(), 0
         for codes in request.frames(request.start(self.transformer, rows), rows):
@@ -159,6 +169,15 @@ class VideoPipeline:
         """
         return self._reader.caption(clip)
 
+    def answer(self, clip: Film, question: str) -> str:
+        """The answer to a Russian question about a clip, in a word or a few. clip: as in ``caption``.
+
+        The demo learned what is shown, what it does, where it goes, what colour it and the ground have, and
+        how many there are (``kinolenta.data.questions``); it says something to other questions too.
+        Raises PromptError for a bad question, MediaError or ShapeError for what is no film.
+        """
+        return self._reader.answer(clip, question)
+
     def score(self, clip: Film, texts: str | Sequence[str]) -> list[Score]:
         """How well each text fits the clip; see Score. clip: as in ``caption``.
 
@@ -172,8 +191,11 @@ class VideoPipeline:
         *,
         image: Any = None,
         rows: int | None = None,
+        last_image: Any = None,
+        keyframes: Mapping[int, Any] | None = None,
         video: Any = None,
         video_frames: int | None = None,
+        border: int | None = None,
         keep_pixels: bool = False,
         seed: int | Sequence[int] = 0,
         num_frames: int | None = None,
@@ -193,7 +215,7 @@ class VideoPipeline:
         truncate: bool = False,
         progress: Progress | None = None,
     ) -> Request:
-        prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [check_prompt(prompt)]
+        prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
         check_policy(resize_policy)
         check_best_of(best_of, scorer)
         check_switches(keep_pixels=keep_pixels, truncate=truncate)
@@ -212,15 +234,18 @@ class VideoPipeline:
         sampling = sampling.changed(temperature, top_k, top_p)
         num_latent_frames = self._latent_frames(num_frames)
         given = self._prompts.of(
-            image,
-            video,
+            image=image,
             rows=rows,
+            last_image=last_image,
+            keyframes=keyframes,
+            video=video,
             video_frames=video_frames,
+            border=border,
             num_frames=self.decoder.config.num_frames(num_latent_frames),
             policy=resize_policy,
         )
         return Request(
-            prompts=repeated(prompts, best_of),
+            prompts=repeated([one or "" for one in prompts], best_of),
             text_ids=repeated(text_ids, best_of),
             seeds=repeated(seeds, best_of),
             candidates=[*range(best_of)] * len(prompts),
@@ -275,7 +300,9 @@ class VideoPipeline:
     def _develop(self, codes: Tensor) -> NDArray[np.uint8]:
         return to_uint8(self.decoder.decode(codes[None]))[0]
 
-    def _encode(self, prompt: str, truncate: bool) -> list[int]:
+    def _encode(self, prompt: str | None, truncate: bool) -> list[int]:
+        if prompt is None:
+            return []
         limit = self.transformer.config.text_len
         return self.tokenizer.encode(check_prompt(prompt), max_length=limit, truncate=truncate)
 
@@ -284,12 +311,13 @@ class VideoPipeline:
             return self.transformer.config.grid[0]
         whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
         require(whole, ShapeError, "num_frames must be a whole number; got {!r}.", num_frames)
+        most = self.decoder.config.num_frames(MAX_LATENT_FRAMES)
         require(
-            num_frames <= self.num_frames,
+            num_frames <= most,
             ShapeError,
             "clip of {} frames is asked for; this model makes at most {}.",
             num_frames,
-            self.num_frames,
+            most,
         )
         return self.decoder.config.num_latent_frames(num_frames)
 

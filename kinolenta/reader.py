@@ -34,6 +34,14 @@ class Reader:
         reading = Reading(self.transformer, self._codes(clip)[None])
         return self.tokenizer.decode(reading.greedy(self.transformer.config.text_len)[0])
 
+    def answer(self, clip: Film, question: str) -> str:
+        """``VideoPipeline.answer``."""
+        asked = check_prompt(question).strip()
+        limit = self.transformer.config.text_len
+        ids = self.tokenizer.encode(asked if asked.endswith("?") else f"{asked}?", max_length=limit)
+        reading = Reading(self.transformer, self._codes(clip)[None], [ids])
+        return self.tokenizer.decode(reading.greedy(limit)[0])
+
     def score(self, clip: Film, texts: Sequence[str]) -> list[Score]:
         """``VideoPipeline.score``."""
         require(

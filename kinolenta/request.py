@@ -1,6 +1,6 @@
 """What one call of the pipeline asks for, checked and brought to the transformer's terms."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinolenta.clip import Clip
-from kinolenta.errors import ConfigError, require
+from kinolenta.errors import ConfigError, ShapeError, require
 from kinolenta.grid import GridPrompt
-from kinolenta.transformer import GPT, Generation, SamplingConfig
+from kinolenta.transformer import GPT, Generation, SamplingConfig, SlidingGeneration
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -29,8 +29,11 @@ class Options(TypedDict, total=False):
 
     image: Any
     rows: int | None
+    last_image: Any
+    keyframes: Mapping[int, Any] | None
     video: Any
     video_frames: int | None
+    border: int | None
     keep_pixels: bool
     seed: int | Sequence[int]
     num_frames: int | None
@@ -80,24 +83,35 @@ class Request:
         for start in range(0, len(self.prompts), MAX_BATCH):
             yield slice(start, min(start + MAX_BATCH, len(self.prompts)))
 
-    def start(self, transformer: GPT, rows: slice) -> Generation:
+    def start(self, transformer: GPT, rows: slice) -> Generation | SlidingGeneration:
         """The generation of some of the prompts; raises what ``Generation`` does."""
-        count, given = rows.stop - rows.start, self.given
-        return Generation(
-            transformer,
-            self.text_ids[rows],
-            seeds=self.seeds[rows],
-            candidates=self.candidates[rows],
-            known_codes=None if given is None else given.known_codes().expand(count, -1),
-            order=None if given is None else given.order(self.num_latent_frames),
-            num_latent_frames=self.num_latent_frames,
-            sampling=self.sampling,
-            first_sampling=None if self.first_sampling == self.sampling else self.first_sampling,
-            guidance_scale=self.guidance_scale,
-            negative_text_ids=None if self.negative_ids is None else [self.negative_ids] * count,
-            decoding=self.decoding,
-            window=self.window,
+        count, given, config = rows.stop - rows.start, self.given, transformer.config
+        known = None if given is None else given.known_codes().expand(count, -1)
+        options: dict[str, Any] = {
+            "seeds": self.seeds[rows],
+            "candidates": self.candidates[rows],
+            "sampling": self.sampling,
+            "first_sampling": None if self.first_sampling == self.sampling else self.first_sampling,
+            "guidance_scale": self.guidance_scale,
+            "negative_text_ids": None if self.negative_ids is None else [self.negative_ids] * count,
+            "decoding": self.decoding,
+            "window": self.window,
+        }
+        frames, texts = self.num_latent_frames, self.text_ids[rows]
+        if frames <= config.grid[0]:
+            order = None if given is None else given.order(frames)
+            return Generation(
+                transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options
+            )
+        require(
+            given is None or given.is_beginning,
+            ShapeError,
+            "key frames and borders need a clip as long as the model learned or shorter: {} latent frames, "
+            "not {}.",
+            config.grid[0],
+            frames,
         )
+        return SlidingGeneration(transformer, texts, known_codes=known, num_latent_frames=frames, **options)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate with the highest score; the first of equals."""
@@ -121,7 +135,7 @@ class Request:
         """Developed frames, ``first`` and on, as the clip shows them."""
         return frames if self.given is None or not self.keep_pixels else self.given.keep(frames, first)
 
-    def frames(self, generation: Generation, rows: slice) -> Iterator[Tensor]:
+    def frames(self, generation: Generation | SlidingGeneration, rows: slice) -> Iterator[Tensor]:
         """Codes [b, t + 1, h, w] after each latent frame t, reported to ``progress`` on the way."""
         for _, codes in generation.frames():
             if self.progress is not None:

@@ -18,7 +18,7 @@ from kinolenta.transformer.gpt import GPT
 
 
 def window_times(t: int, frames: int) -> list[int]:
-    """The latent frames of the window whose last one is t: the first and those before t, ``frames`` in all."""
+    """The latent frames of the window that ends with t: the first and those before t, ``frames`` in all."""
     return [0, *range(t - frames + 2, t + 1)]
 
 

@@ -11,7 +11,7 @@ from kinolenta.cli.assemble import assemble
 from kinolenta.cli.data import app as data_app
 from kinolenta.cli.generate import generate
 from kinolenta.cli.info import info
-from kinolenta.cli.read import caption, score
+from kinolenta.cli.read import answer, caption, score
 from kinolenta.cli.reconstruct import reconstruct
 from kinolenta.cli.train import app as train_app
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(caption)
+app.command()(answer)
 app.command()(score)
 app.command()(reconstruct)
 app.add_typer(train_app, name="train")

@@ -16,8 +16,8 @@ MAX_STDIN_CHARS = 1_000_000
 
 def generate(
     prompt: Annotated[
-        str, typer.Argument(help="What happens in the clip, in Russian; - reads it from stdin.")
-    ],
+        str | None, typer.Argument(help="What happens in the clip, in Russian; - reads it from stdin.")
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write: .mp4, .webm, .gif, or .png for a strip.")
     ] = Path("clip.mp4"),
@@ -25,9 +25,17 @@ def generate(
     rows: Annotated[
         int | None, typer.Option(help="Keep only so many rows of codes from the top of --image.")
     ] = None,
-    video: Annotated[Path | None, typer.Option(help="Film to go on from; no longer than the clip.")] = None,
+    last_image: Annotated[Path | None, typer.Option(help="Picture to end with: the last frame.")] = None,
+    keyframe: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N=PICTURE", help="Picture of frame N: 0, 4, 8, 12 or 16. Repeatable."),
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Film to go on from.")] = None,
     video_frames: Annotated[
-        int | None, typer.Option(help="Keep only so many frames of --video: 1, 5, 9, 13 or 17.")
+        int | None, typer.Option(help="Keep only so many frames of --video: 1, 5, 9, 13, ...")
+    ] = None,
+    border: Annotated[
+        int | None, typer.Option(help="Keep only so many rows and columns of codes at the sides of --video.")
     ] = None,
     resize_policy: Annotated[
         str, typer.Option(help="How pictures are brought to the frame size: cover, contain or exact.")
@@ -35,7 +43,7 @@ def generate(
     keep_pixels: Annotated[
         bool, typer.Option("--keep-pixels", help="Show what was given as it was, not as the codes keep it.")
     ] = False,
-    num_frames: Annotated[int | None, typer.Option(help="Length of the clip: 1, 5, 9, 13 or 17.")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Length of the clip: 1, 5, 9, 13, 17, ...")] = None,
     seed: Annotated[
         int, typer.Option(help="Another number, another clip; the same number, the same clip.")
     ] = 0,
@@ -63,6 +71,9 @@ def generate(
         int | None,
         typer.Option(help="Codes that a parallel pass looks at, 1 to 64; the clip is the same."),
     ] = None,
+    unconditional: Annotated[
+        bool, typer.Option("--unconditional", help="Leave everything to the model; takes no prompt.")
+    ] = False,
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut a prompt of too many tokens instead of refusing it.")
     ] = False,
@@ -71,15 +82,24 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print facts about the clip as JSON.")] = False,
 ) -> None:
     """Make a clip from a Russian sentence."""
+    if (prompt is None) != unconditional:
+        raise typer.BadParameter(
+            "--unconditional takes no prompt; leave one of the two out."
+            if unconditional
+            else "say in Russian what happens in the clip, or pass --unconditional."
+        )
     from kinolenta.prompt import check_prompt
 
     # Everything that can be refused is refused before the seconds that loading takes.
-    prompt = check_prompt(_from_stdin() if prompt == "-" else _decoded(prompt))
+    if prompt is not None:
+        prompt = check_prompt(_from_stdin() if prompt == "-" else _decoded(prompt))
     away = None if negative_prompt is None else check_prompt(_decoded(negative_prompt))
     from kinolenta.media import check_output, read_image, read_video
 
     check_output(output, overwrite=overwrite)
     first_frame = None if image is None else read_image(image)
+    last_frame = None if last_image is None else read_image(last_image)
+    pictures = {number: read_image(path) for number, path in map(_keyframe, keyframe or [])}
     if video is not None:
         read_video(video, max_frames=1)
 
@@ -93,8 +113,11 @@ def generate(
             prompt,
             image=first_frame,
             rows=rows,
+            last_image=last_frame,
+            keyframes=pictures or None,
             video=video,
             video_frames=video_frames,
+            border=border,
             resize_policy=cast("Policy", resize_policy),  # the pipeline refuses other words
             keep_pixels=keep_pixels,
             num_frames=num_frames,
@@ -130,6 +153,19 @@ def generate(
         "generate_s": round(done_s - loaded_s, 3),
     }
     print_result(path, facts, as_json=as_json)
+
+
+def _keyframe(argument: str) -> tuple[int, Path]:
+    from kinolenta.errors import ConfigError, require
+
+    number, separator, path = argument.partition("=")
+    require(
+        bool(separator and path) and number.isdecimal(),
+        ConfigError,
+        "--keyframe {!r} is not of the form N=PICTURE, such as 16=last.png.",
+        argument,
+    )
+    return int(number), Path(path)
 
 
 def _decoded(argument: str) -> str:

@@ -1,4 +1,4 @@
-"""``kinolenta caption`` and ``kinolenta score``: a film read back into Russian."""
+"""``kinolenta caption``, ``answer`` and ``score``: a film read back into Russian."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,25 @@ def caption(clip: Film, model: Model = None, as_json: AsJson = False) -> None:
 
     text = VideoPipeline.from_pretrained(model).caption(clip)
     print(json.dumps({"path": str(clip), "caption": text}, ensure_ascii=False) if as_json else text)
+
+
+def answer(
+    clip: Film,
+    question: Annotated[str, typer.Argument(help="Question about it in Russian: кто это? куда он бежит?")],
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a Russian question about a film."""
+    from kinolenta.media import read_video
+    from kinolenta.prompt import check_prompt
+
+    check_prompt(question)
+    read_video(clip, max_frames=1)
+    from kinolenta.pipeline import VideoPipeline
+
+    text = VideoPipeline.from_pretrained(model).answer(clip, question)
+    facts = {"path": str(clip), "question": question, "answer": text}
+    print(json.dumps(facts, ensure_ascii=False) if as_json else text)
 
 
 def score(

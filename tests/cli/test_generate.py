@@ -26,17 +26,43 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
         "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "rows": 1,
         "decoding": "sequential", "video": tmp_path / "film.mp4", "video_frames": 5, "num_frames": 9,
         "negative_prompt": "пёс", "first_frame_temperature": 1.1, "first_frame_top_k": 20,
-        "first_frame_top_p": 0.9, "best_of": 4, "window": 16, "resize_policy": "contain",
+        "first_frame_top_p": 0.9, "best_of": 4, "window": 16, "resize_policy": "contain", "border": 2,
     }  # fmt: skip
     options = [part for name, value in plain.items() for part in ("--" + name.replace("_", "-"), value)]
     flags = ["--truncate", "--keep-pixels"]
+    pictures = [
+        "--image",
+        image,
+        "--last-image",
+        image,
+        "--keyframe",
+        f"4={image}",
+        "--keyframe",
+        f"8={image}",
+    ]
     result = run(
-        "generate", "кот", "-o", tmp_path / "a.gif", "--image", image, "--model", tmp_path, *options, *flags
+        "generate", "кот", "-o", tmp_path / "a.gif", *pictures, "--model", tmp_path, *options, *flags
     )
     assert result.code == 0
     load, call = pipeline.calls
     assert load == {"model": tmp_path} and (call.pop("image") == 90).all()
+    keyframes = call.pop("keyframes")
+    assert (call.pop("last_image") == 90).all() and sorted(keyframes) == [4, 8]
+    assert all((picture == 90).all() for picture in keyframes.values())
     assert call == {"prompt": "кот", "truncate": True, "keep_pixels": True, **plain}
+
+
+def test_no_prompt_is_a_choice_of_its_own(tmp_path, run, pipeline) -> None:
+    assert run("generate", "--unconditional", "-o", tmp_path / "a.png").code == 0
+    assert pipeline.calls[1]["prompt"] is None
+    result = run("generate", "кот", "--unconditional")
+    assert result.code == 2 and "takes no prompt" in result.err
+
+
+@pytest.mark.parametrize("argument", ["4", "x=a.png", "-4=a.png", "4="])
+def test_a_keyframe_without_number_or_picture_is_refused(run, pipeline, argument) -> None:
+    result = run("generate", "кот", f"--keyframe={argument}")
+    assert result.code == 1 and "not of the form N=PICTURE" in result.err and pipeline.calls == []
 
 
 def test_json_holds_the_facts_on_one_line(tmp_path, run, pipeline) -> None:

@@ -1,4 +1,4 @@
-"""``kinolenta caption`` and ``kinolenta score``."""
+"""``kinolenta caption``, ``answer`` and ``score``."""
 
 import json
 
@@ -17,6 +17,7 @@ def film(tmp_path):
 @pytest.fixture
 def reader(pipeline):
     pipeline.caption = lambda clip: f"читаю {clip.name}"
+    pipeline.answer = lambda clip, question: f"{question} {clip.name}"
     pipeline.score = lambda clip, texts: [Score(float(len(text)), -1.5) for text in texts]
     return pipeline
 
@@ -25,6 +26,12 @@ def test_caption_is_the_result(run, reader, film) -> None:
     assert run("caption", film).out == "читаю film.mp4\n"
     facts = json.loads(run("caption", film, "--json").out)
     assert facts == {"path": str(film), "caption": "читаю film.mp4"}
+
+
+def test_an_answer_is_the_result(run, reader, film) -> None:
+    assert run("answer", film, "кто это?").out == "кто это? film.mp4\n"
+    facts = json.loads(run("answer", film, "кто это?", "--json").out)
+    assert facts == {"path": str(film), "question": "кто это?", "answer": "кто это? film.mp4"}
 
 
 def test_scores_come_best_first(run, reader, film) -> None:
@@ -40,6 +47,8 @@ def test_scores_come_best_first(run, reader, film) -> None:
     [
         (["caption", "absent.mp4"], "absent.mp4 does not exist"),
         (["score", "absent.mp4", "кот"], "absent.mp4 does not exist"),
+        (["answer", "absent.mp4", "кто это?"], "absent.mp4 does not exist"),
+        (["answer", "FILM", "?"], "must contain words"),
         (["score", "FILM", "12"], "must contain words"),
     ],
 )

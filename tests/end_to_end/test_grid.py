@@ -244,7 +244,9 @@ def test_an_order_keeps_what_is_given_first() -> None:
     given = torch.zeros(2, 2, 2, dtype=torch.bool)
     given[0, 1, 1] = given[1, 0, 0] = True
     codes = torch.arange(8).view(2, 2, 2)
-    prompt = GridPrompt(codes=codes, given=given, frames=np.zeros((5, 16, 16, 3), np.uint8))
+    frames = np.zeros((5, 16, 16, 3), np.uint8)
+    prompt = GridPrompt(codes=codes, given=given, frames=frames, pictured=np.ones(5, dtype=bool))
+    assert not prompt.is_beginning
     assert prompt.order(3).tolist() == [3, 4, 0, 1, 2, 5, 6, 7, 8, 9, 10, 11]
     assert prompt.known_codes().tolist() == [[3, 4]]
     kept = prompt.keep(np.ones((9, 16, 16, 3), np.uint8))

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinolenta.data.codes import CAPTIONS_FILE, CODES_FILE, open_shard
+from kinolenta.data.codes import CAPTIONS_FILE, CODES_FILE, QUESTIONS_FILE, open_shard
 from kinolenta.errors import ConfigError, DataError
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.loop import LOG_FILE
-from kinolenta.training.transformer import TransformerTrainConfig, _Rows, check_tokenizer, train
+from kinolenta.training.transformer import TransformerTrainConfig, check_tokenizer, train
 from kinolenta.transformer import GPTConfig
 
 CAPTIONS = [
@@ -22,12 +22,24 @@ CAPTIONS = [
 ]
 
 
-def small_shard(folder: Path) -> Path:
+QUESTIONS = [
+    [{"kind": "what", "text": "кто это?", "answer": "кошка"}],
+    [{"kind": "motion", "text": "что делает собака?", "answer": "прыгает"}],
+    [{"kind": "what", "text": "что это?", "answer": "мяч"}],
+    [],
+]
+
+
+def small_shard(folder: Path, frames: int = 2) -> Path:
     folder.mkdir()
-    codes = torch.randint(0, 16, (4, 2, 2, 2), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    codes = torch.randint(
+        0, 16, (4, frames, 2, 2), generator=torch.Generator().manual_seed(0), dtype=torch.int32
+    )
     save_file({"codes": codes}, folder / CODES_FILE)
     lines = [json.dumps(wordings, ensure_ascii=False) for wordings in CAPTIONS]
     (folder / CAPTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [json.dumps(about, ensure_ascii=False) for about in QUESTIONS]
+    (folder / QUESTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -44,7 +56,7 @@ def small_config(tmp_path: Path, **changes: object) -> TransformerTrainConfig:
 
 def test_training_lowers_the_loss_and_writes_the_model(tmp_path: Path) -> None:
     small_shard(tmp_path / "codes")
-    config = small_config(tmp_path, steps=60, eval_every=60, caption_dropout=0.0)
+    config = small_config(tmp_path, steps=60, eval_every=60, mixture={"caption_dropout": 0.0})
     config = TransformerTrainConfig.from_dict(
         config.to_dict()
         | {"optim": config.optim.to_dict() | {"learning_rate": 0.02, "muon_learning_rate": 0.02}}
@@ -99,37 +111,28 @@ def _run_until(tmp_path: Path, step: int) -> Path:
     return folder
 
 
-def test_a_dropped_caption_moves_to_the_right(tmp_path: Path) -> None:
-    shard = open_shard(small_shard(tmp_path / "codes"))
-    config = small_config(tmp_path, caption_dropout=0.5)
-    rows = _Rows(shard, TextTokenizer.shipped(), config)
-    seen = set()
-    for step in range(8):
-        unpacked = rows.layout.unpack(rows.batch(step))
-        for left, right in zip(unpacked.left, unpacked.right, strict=True):
-            assert (left == []) == (right is not None)
-            seen.add("left" if left else "right")
-    assert seen == {"left", "right"}
-
-
-def test_an_epoch_shows_every_clip_once(tmp_path: Path) -> None:
-    shard = open_shard(small_shard(tmp_path / "codes"))
-    rows = _Rows(shard, TextTokenizer.shipped(), small_config(tmp_path, batch=2))
-    flat = {tuple(codes.flatten().tolist()) for codes in shard.codes}
-    for epoch in range(3):
-        batches = [rows.layout.unpack(rows.batch(2 * epoch + step)).codes for step in range(2)]
-        assert {tuple(codes) for codes in torch.cat(batches).tolist()} == flat
-
-
 def test_broken_shards_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="kinolenta data encode"):
         open_shard(tmp_path)
     folder = small_shard(tmp_path / "codes")
     (folder / CAPTIONS_FILE).write_text('["одна"]\n', encoding="utf-8")
-    with pytest.raises(DataError, match="codes of 4 clips but captions of 1"):
+    with pytest.raises(DataError, match="codes of 4 clips, captions of 1 and questions about 4"):
         open_shard(folder)
 
 
 def test_foreign_vocabulary_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be equal"):
         check_tokenizer(GPTConfig(text_vocab_size=100), TextTokenizer.shipped())
+
+
+def test_every_task_of_the_mixture_is_learned_and_measured(tmp_path: Path) -> None:
+    small_shard(tmp_path / "codes")
+    longer = str(small_shard(tmp_path / "long", frames=5))
+    mixture = {"ask": 0.25, "given": 0.25, "later": 0.25, "caption_dropout": 0.3}
+    changes = {"mixture": mixture, "long_codes": longer, "long_dev_codes": longer, "corruption": 0.2}
+    train(small_config(tmp_path, steps=4, eval_every=4, draft_window=4, **changes), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
+    [last] = [line for line in lines if "dev_nats" in line]
+    assert all(last[f"dev_{name}"] > 0 for name in ("nats", "read", "ask", "given", "later"))
+    with pytest.raises(ConfigError, match="need long_codes"):
+        small_config(tmp_path, mixture={"later": 0.1})

@@ -1,0 +1,118 @@
+"""The rows of each task: what stands where, at which place, and how often."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinolenta.data.codes import Shard, open_shard
+from kinolenta.errors import ConfigError, DataError
+from kinolenta.tokenizer import TextTokenizer
+from kinolenta.training.rows import TASKS, MixtureConfig, Rows
+from kinolenta.transformer import GPTConfig
+from tests.training.test_transformer_training import CAPTIONS, small_shard
+
+CONFIG = GPTConfig(
+    n_layer=1, n_head=1, n_kv_head=1, d_model=32, d_ff=32, text_dim=8, codebook_size=16, code_levels=(4, 4),
+    grid=(2, 2, 2), text_len=16,
+)  # fmt: skip
+TOKENIZER = TextTokenizer.shipped()
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    return open_shard(small_shard(tmp_path / "codes"))
+
+
+@pytest.fixture
+def longer(tmp_path: Path) -> Shard:
+    return open_shard(small_shard(tmp_path / "long", frames=7))
+
+
+def said(rows: Rows, text_ids: list[int] | None) -> str | None:
+    return None if text_ids is None else rows.tokenizer.decode(text_ids)
+
+
+def test_a_plain_row_has_its_caption_on_the_left_or_dropped_on_the_right(shard: Shard) -> None:
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(caption_dropout=0.5))
+    seen = set()
+    for step in range(8):
+        strip = rows.batch(step, 4)
+        unpacked = rows.layout.unpack(strip)
+        assert strip.order is not None and (strip.order == torch.arange(8)).all()
+        for left, right, codes in zip(unpacked.left, unpacked.right, unpacked.codes, strict=True):
+            assert (left == []) == (right is not None)
+            number = [row.flatten().tolist() for row in shard.codes].index(codes.tolist())
+            text = said(rows, left or right)
+            assert text in CAPTIONS[number]
+            seen.add("left" if left else "right")
+    assert seen == {"left", "right"}
+
+
+def test_a_question_stands_left_and_its_answer_right(shard: Shard) -> None:
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(ask=1.0))
+    unpacked = rows.layout.unpack(rows.strip(["ask"] * 4, [False] * 4, range(4), random.Random(0)))
+    found = [
+        (said(rows, left), said(rows, right))
+        for left, right in zip(unpacked.left, unpacked.right, strict=True)
+    ]
+    assert found[:3] == [("кто это?", "кошка"), ("что делает собака?", "прыгает"), ("что это?", "мяч")]
+    assert found[3] == (CAPTIONS[3][0], None)  # nothing can be asked about the film
+    assert torch.equal(unpacked.codes, shard.codes.flatten(1))
+
+
+def test_given_codes_stand_first_and_keep_their_places(shard: Shard) -> None:
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(given=1.0))
+    orders = set()
+    for seed in range(40):
+        strip = rows.strip(["given"], [False], [1], random.Random(seed))
+        assert strip.order is not None and sorted(strip.order[0].tolist()) == list(range(8))
+        assert torch.equal(rows.layout.unpack(strip).codes[0], shard.codes[1].flatten()[strip.order[0]])
+        orders.add(tuple(strip.order[0].tolist()))
+    assert (4, 5, 6, 7, 0, 1, 2, 3) in orders and len(orders) == 3  # last frame, left column, as they are
+
+
+def test_later_rows_are_windows_at_their_true_time_or_long_after(shard: Shard, longer: Shard) -> None:
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(later=1.0), longer=longer)
+    delays = set()
+    for seed in range(200):
+        strip = rows.strip(["later"], [False], [2], random.Random(seed))
+        codes = rows.layout.unpack(strip).codes[0]
+        assert strip.order is not None and strip.order[0, :4].tolist() == [0, 1, 2, 3]
+        assert torch.equal(codes[:4], longer.codes[2, 0].flatten())
+        [source] = [t for t in range(1, 7) if torch.equal(codes[4:], longer.codes[2, t].flatten())]
+        time = int(strip.order[0, 4]) // 4
+        assert strip.order[0, 4:].tolist() == [4 * time + i for i in range(4)]
+        assert time == source if source < 2 else source <= time < 1024
+        delays.add(time - source)
+    assert {0, 1} <= delays and max(delays) > 500
+
+
+def test_tasks_come_in_their_shares_and_every_clip_once_an_epoch(shard: Shard, longer: Shard) -> None:
+    mixture = MixtureConfig(ask=0.25, given=0.25, later=0.25)
+    rows = Rows(shard, TOKENIZER, CONFIG, mixture, longer=longer)
+    tasks: Counter[str] = Counter()
+    numbers: list[int] = []
+    strip = rows.strip
+
+    def watched(some: list[str], dropped: list[bool], clips: list[int], rng: random.Random) -> object:
+        tasks.update(some)
+        numbers.extend(clips)
+        return strip(some, dropped, clips, rng)
+
+    rows.strip = watched  # type: ignore[method-assign, assignment]
+    for step in range(100):
+        rows.batch(step, 4)
+    assert set(tasks) == set(TASKS) and all(70 < count < 130 for count in tasks.values())
+    assert all(sorted(numbers[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 400, 4))
+
+
+def test_what_cannot_be_mixed_is_refused(shard: Shard, longer: Shard) -> None:
+    with pytest.raises(ConfigError, match="nor more than 1 together"):
+        MixtureConfig(ask=0.6, given=0.6)
+    with pytest.raises(DataError, match="the model takes 2 latent frames; codes have 7"):
+        Rows(longer, TOKENIZER, CONFIG, MixtureConfig())
+    with pytest.raises(DataError, match="long_codes 2"):
+        Rows(shard, TOKENIZER, CONFIG, MixtureConfig(later=0.5), longer=shard)
