@@ -49,7 +49,7 @@ def said_background(text: str) -> str | None:
     found = _first(_BACKGROUNDS, plain)
     for around in ("{} фон", "фоне {} цвета", r"\bфон {}\b"):  # colours elsewhere are those of things
         rules = {
-            name: around.format(rf"\b(?:{stem})(?:ый|ий|ого|его|ом|ем)") for name, stem in _STEMS.items()
+            name: around.format(rf"\b(?:{stem})(?:[ыио]й|[ое]го|[ое]м)") for name, stem in _STEMS.items()
         }
         found = found or _first(rules, plain)
     return found
