@@ -1,16 +1,20 @@
-"""What the model's own scores are worth: finding the text of a clip, the clip of a text, the best of several.
+"""What the model reads in clips, and what its own scores are worth.
 
     python benchmarks/reading.py --clips 100 --best-of 8 --prompts 50
 
-Held-out scenes are rendered and encoded. Every text is scored against every clip by log p(text | clip), less
-what the text scores on average; captions are written for the first clips, to be read. Then some captions
-become several clips each, and the one with the highest score (log p(clip | text) - log p(clip)) is compared
-with the first, by the judge: is the motion right, and the background too. The last line is JSON.
+Held-out scenes are rendered and encoded. The model writes a caption of each and answers questions about it,
+in wordings of training and in others; rules decide what a caption names (``kinolenta.evaluation.wording``),
+and beside each share stands what the best constant answer would reach. Every text is scored against every
+clip by log p(text | clip), less what the text scores on average. Then some captions become several clips
+each, and the one with the highest score (log p(clip | text) - log p(clip)) is compared with one at random, by
+the judge: is the motion right, and the background too. The last line is JSON.
 """
 
 import argparse
 import json
+import random
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +26,81 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout ne
 
 from quality import real_clips  # beside this file
 
+from kinolenta.data.questions import KINDS, Question, kinds_of, question
 from kinolenta.data.scene import Scene
 from kinolenta.evaluation.judge import Judge
 from kinolenta.evaluation.quality import Share, held_out
 from kinolenta.evaluation.retrieval import bootstrap, centred, recall
+from kinolenta.evaluation.wording import said_background, said_motion
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import Reading
 
 SHOWN = 12  # captions that are printed
+ASKED = 32  # questions that are answered side by side
+LONGEST_ANSWER = 24  # text_ids
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what the model's scores find.")
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
     parser.add_argument("--split", default="T1", choices=("dev", "T1", "T2", "T4"))
-    parser.add_argument("--clips", type=int, default=100, help="clips and texts to match (100)")
+    parser.add_argument("--clips", type=int, default=100, help="clips to read, and texts to match (100)")
     parser.add_argument("--prompts", type=int, default=50, help="captions to draw candidates for (50)")
     parser.add_argument("--best-of", type=int, default=8, help="candidates of each (8)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
-def matching(pipe: VideoPipeline, frames: np.ndarray, captions: list[str]) -> dict[str, Any]:
-    """Recall both ways, and a few captions written by the model."""
+def captioning(
+    pipe: VideoPipeline, codes: torch.Tensor, scenes: list[Scene], captions: list[str]
+) -> dict[str, Any]:
+    """How many captions that the model writes name the motion and the background."""
+    reading = Reading(pipe.transformer, codes)
+    written = [pipe.tokenizer.decode(ids) for ids in reading.greedy(pipe.transformer.config.text_len)]
+    for text, own in zip(captions[:SHOWN], written, strict=False):
+        print(f"  {text}\n    -> {own}")
+    pairs = list(zip(written, scenes, strict=True))
+    return {
+        "motion": shares([(said_motion(text), scene.motion) for text, scene in pairs]),
+        "background": shares([(said_background(text), scene.background) for text, scene in pairs]),
+    }
+
+
+def answering(pipe: VideoPipeline, codes: torch.Tensor, scenes: list[Scene], *, held: bool) -> dict[str, Any]:
+    """How many answers are right, by kind of question. Motions may be named in any words, all else in one."""
+    asked: list[tuple[int, Question]] = []
+    for number, scene in enumerate(scenes):
+        rng = random.Random(f"reading/{number}")
+        asked += [(number, question(scene, rng, kind, held=held)) for kind in kinds_of(scene)]
+    given: list[str] = []
+    for start in range(0, len(asked), ASKED):
+        some = asked[start : start + ASKED]
+        left = [pipe.tokenizer.encode(one.text) for _, one in some]
+        reading = Reading(pipe.transformer, codes[[number for number, _ in some]], left)
+        given += [pipe.tokenizer.decode(ids) for ids in reading.greedy(LONGEST_ANSWER)]
+    found: dict[str, list[tuple[str | None, str]]] = {kind: [] for kind in KINDS}
+    for (number, one), answer in zip(asked, given, strict=True):
+        is_motion = one.kind == "motion"
+        pair = (said_motion(answer), scenes[number].motion) if is_motion else (answer.strip(" ."), one.answer)
+        found[one.kind].append(pair)
+    return {kind: shares(pairs) for kind, pairs in found.items() if pairs}
+
+
+def shares(pairs: list[tuple[str | None, str]]) -> dict[str, Any]:
+    """How many said what is so, and how many the commonest answer would have got right."""
+    commonest = Counter(so for _, so in pairs).most_common(1)[0][1]
+    right = Share(sum(said == so for said, so in pairs), len(pairs))
+    return {**right.to_dict(), "constant": round(commonest / len(pairs), 4)}
+
+
+def matching(pipe: VideoPipeline, codes: torch.Tensor, captions: list[str]) -> dict[str, Any]:
+    """Recall both ways."""
     text_ids = [pipe.tokenizer.encode(text) for text in captions]
     rows = []
-    for clip in tqdm(frames, desc="reading", file=sys.stderr):
-        reading = Reading(pipe.transformer, pipe.encode(clip)[None])
+    for clip in tqdm(codes, desc="matching", file=sys.stderr):
+        reading = Reading(pipe.transformer, clip[None])
         rows.append(reading.log_probs(text_ids, [0] * len(text_ids)).numpy())
     scores = centred(np.stack(rows))
-    for clip, text in zip(frames[:SHOWN], captions, strict=False):
-        print(f"  {text}\n    -> {pipe.caption(clip)}")
     return {
         f"{name} at {at}": round(recall(matrix, at), 4)
         for name, matrix in (("text of clip", scores), ("clip of text", scores.T))
@@ -96,8 +144,19 @@ def main() -> None:
     pipe, judge = VideoPipeline.from_pretrained(options.model), Judge.load()
     scenes, captions = held_out(max(options.clips, options.prompts), split=options.split, seed=options.seed)
     frames = real_clips(scenes[: options.clips], pipe.height)
+    codes = torch.stack([pipe.encode(clip) for clip in frames])
+    seen, texts = scenes[: options.clips], captions[: options.clips]
     print(f"reading  |  {options.split}, seed {options.seed}, torch {torch.__version__}\n")
-    found = matching(pipe, frames, captions[: options.clips])
+    captioned = captioning(pipe, codes, seen, texts)
+    tables = {"captions": captioned}
+    tables["answers"] = answering(pipe, codes, seen, held=False)
+    tables["answers to other wordings"] = answering(pipe, codes, seen, held=True)
+    for title, table in tables.items():
+        print(f"\n{title:<28}right, % [95 %]         best constant, %")
+        for name, row in table.items():
+            share = Share(row["right"], row["count"])
+            print(f"  {name:<22} {share}  of {share.count:<6} {100 * row['constant']:6.1f}")
+    found = matching(pipe, codes, texts)
     print(f"\nof {options.clips}, chance {1 / options.clips:.0%} at 1 and {10 / options.clips:.0%} at 10")
     for name, value in found.items():
         print(f"  {name:<22}{value:7.1%}")
@@ -109,7 +168,7 @@ def main() -> None:
     print(f"  best by own score     {best['best']['share']:7.1%}")
     print(f"  one of them is right  {best['one of them']:7.1%}")
     print("  gain of the best over any {mean:+.1%} [{low:+.1%} {high:+.1%}]".format(**best["gain"]))
-    print(json.dumps({"benchmark": "reading", "clips": options.clips, **found, "best_of": best}))
+    print(json.dumps({"benchmark": "reading", "clips": options.clips, **tables, **found, "best_of": best}))
 
 
 if __name__ == "__main__":

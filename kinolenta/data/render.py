@@ -89,6 +89,14 @@ def render(
     return pixels
 
 
+def backdrop(scene: Scene, size: int = 64) -> "Float[np.ndarray, 'size size 3']":
+    """What lies behind the thing of a scene, 0-255."""
+    rng = scene_rng(scene)
+    mirrored(scene, nouns()[scene.noun], rng)
+    rng.random()  # the phase
+    return background(scene.background, rng, size)
+
+
 def _frames_of(
     scene: Scene, bank: SpriteSource, phase: float, num_frames: int
 ) -> "UInt8[np.ndarray, 'n s s 4']":
