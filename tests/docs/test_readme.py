@@ -220,6 +220,12 @@ def test_training_page_has_the_settings_of_the_demo() -> None:
     assert ends["transformer"]["corruption"] == 0.3 and "up to 30 % of a row's codes" in words
     drafts = json.loads(read("kinolenta/training/configs/transformer_demo_drafts.json"))
     assert f"{drafts['steps']} more steps" in words and f"{drafts['draft_window']} codes in a row" in words
+    last = json.loads(read("kinolenta/training/configs/transformer_demo_mixture.json"))
+    mixture = {name: round(100 * share) for name, share in last["mixture"].items()}
+    shares = {"plain": 100 - mixture["ask"] - mixture["given"] - mixture["later"]} | mixture
+    assert all(f"| {task} | {shares[task]} % |" in text for task in ("plain", "ask", "given", "later"))
+    assert shares["caption_dropout"] == 25 and "A quarter of the captions are dropped" in words
+    assert last["text_weight"] == 0.5 and f"{last['steps']} more steps in which" in words
     sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
     assert "{} layers of width {}, batch {}".format(*sizes) in text
     assert f"{transformer['steps']} steps" in text
