@@ -24,7 +24,9 @@ from kinolenta.request import (
     check_best_of,
     check_progress,
     check_switches,
+    first_frame_sampling,
     listed_seeds,
+    plain_numbers,
     repeated,
 )
 from kinolenta.tokenizer import TextTokenizer
@@ -141,7 +143,7 @@ class VideoPipeline:
         it. progress: called with (codes drawn, codes in all).
         Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
-        request = self._request(prompt, **options)
+        request = self._request(prompt, **plain_numbers(options))
         clips = [clip for rows in request.batches() for clip in self._clips(request, rows)]
         clips = [request.best(clips[i : i + request.best_of]) for i in range(0, len(clips), request.best_of)]
         return clips if isinstance(prompt, (list, tuple)) else clips[0]
@@ -153,7 +155,7 @@ class VideoPipeline:
         the first frame is asked for.
         """
         require(not isinstance(prompt, (list, tuple)), PromptError, "a stream is of one prompt, not a list.")
-        request = self._request(prompt, **options)
+        request = self._request(prompt, **plain_numbers(options))
         require(request.best_of == 1, ConfigError, "a stream is of one clip; best_of must be 1.")
         rows, stream, shown = slice(0, 1), self.decoder.stream(), 0
         for codes in request.frames(request.start(self.transformer, rows), rows):
@@ -253,7 +255,9 @@ class VideoPipeline:
             given=given,
             keep_pixels=keep_pixels,
             sampling=sampling,
-            first_sampling=sampling.changed(first_frame_temperature, first_frame_top_k, first_frame_top_p),
+            first_sampling=first_frame_sampling(
+                sampling, first_frame_temperature, first_frame_top_k, first_frame_top_p
+            ),
             guidance_scale=guidance_scale,
             negative_ids=None if negative_prompt is None else self._encode(negative_prompt, truncate),
             best_of=best_of,

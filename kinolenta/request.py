@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -143,6 +143,25 @@ class Request:
                 done = rows.start * per_clip + codes.numel()
                 self.progress(done, len(self.prompts) * per_clip)
             yield codes
+
+
+def plain_numbers(options: Options) -> Options:
+    """The options with NumPy's numbers as Python's, which is what the checks know."""
+    plain = {
+        name: value.item() if isinstance(value, (np.integer, np.floating)) else value
+        for name, value in options.items()
+    }
+    return cast("Options", plain)
+
+
+def first_frame_sampling(
+    sampling: SamplingConfig, temperature: float | None, top_k: int | None, top_p: float | None
+) -> SamplingConfig:
+    """The sampling of the first frame, where it is otherwise. Raises ConfigError in the option's name."""
+    try:
+        return sampling.changed(temperature, top_k, top_p)
+    except ConfigError as error:
+        raise ConfigError(f"first_frame_{error}") from error
 
 
 def repeated(values: Sequence[T], times: int) -> list[T]:

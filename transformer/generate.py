@@ -209,6 +209,8 @@ def _check(
 ) -> None:
     require(batch >= 1, ConfigError, "text_ids is an empty list; pass at least one text.")
     for name, values in (("seeds", seeds), ("candidates", candidates)):
+        listed = isinstance(values, Sequence)
+        require(listed, ConfigError, "{} must be a list of numbers; got {!r}.", name, values)
         require(
             len(values) == batch, ConfigError, "{} texts but {} {}; pass one each.", batch, len(values), name
         )

@@ -231,6 +231,9 @@ class SequenceLayout:
         if codes is None:
             return torch.zeros(batch, 0, dtype=torch.int64)
         require(
+            isinstance(codes, Tensor), ShapeError, "codes must be a tensor; got {!r}.", type(codes).__name__
+        )
+        require(
             codes.ndim in (2, 4) and codes.shape[0] == batch and codes.dtype == torch.int64,
             ShapeError,
             "codes are {} {}; expected int64 [{}, n] or [{}, t, h, w], a row for each text.",

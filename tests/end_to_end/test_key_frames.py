@@ -147,3 +147,25 @@ def test_pictures_come_from_disk_too(pipe: VideoPipeline, tmp_path: Path) -> Non
     assert np.array_equal(
         pipe(PROMPT, last_image=tmp_path / "last.png").codes, pipe(PROMPT, last_image=OTHER).codes
     )
+
+
+def test_numbers_of_numpy_are_numbers(pipe: VideoPipeline) -> None:
+    plain = pipe(PROMPT, num_frames=5, image=PICTURE, rows=2, top_k=7, window=4, temperature=0.5)
+    same = pipe(
+        PROMPT,
+        num_frames=np.int64(5),  # type: ignore[arg-type]
+        image=PICTURE,
+        rows=np.int32(2),  # type: ignore[arg-type]
+        top_k=np.uint8(7),  # type: ignore[arg-type]
+        window=np.int64(4),  # type: ignore[arg-type]
+        temperature=np.float32(0.5),  # type: ignore[arg-type]
+    )
+    assert np.array_equal(plain.codes, same.codes)
+
+
+@pytest.mark.parametrize(
+    "option", [{"first_frame_top_k": 0}, {"first_frame_temperature": -1.0}, {"first_frame_top_p": 2.0}]
+)
+def test_options_of_the_first_frame_are_named_as_such(pipe: VideoPipeline, option: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        pipe(PROMPT, **option)  # type: ignore[call-overload]
