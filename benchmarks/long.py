@@ -49,6 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--acts", type=int, default=8, help="acts of 16 frames, the given one too (8)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="PNG of the first clips")
+    parser.add_argument("--font", type=Path, help="TrueType font with Cyrillic letters, for the sheet")
     parser.add_argument("--memory-of", type=int, help="frames of one stream whose peak memory is printed")
     return parser.parse_args()
 
@@ -152,7 +153,7 @@ def main() -> None:
         f"\npeak memory of a stream: {short:.0f} MB of 17 frames, {long:.0f} MB of 65 ({long / short:.3f} x)"
     )
     if options.sheet is not None:
-        contact_sheet(options.sheet, np.stack(made[:SHEET_CLIPS]), captions[:SHEET_CLIPS])
+        contact_sheet(options.sheet, np.stack(made[:SHEET_CLIPS]), captions[:SHEET_CLIPS], options.font)
     print(json.dumps({"benchmark": "long", "clips": options.clips, "acts": tables, "peak_mb": memory}))
 
 

@@ -14,6 +14,8 @@ VARIABLE = "KINOLENTA_KERNELS"
 MAX_HEAD_DIM = 128
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
+INSTALLED = importlib.util.find_spec("triton") is not None  # a search of the disk, dear in an inner loop
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ def _obstacle(
     device: torch.device, dtype: torch.dtype, head_dim: int, *, interpreted: bool = False
 ) -> str | None:
     """Why Triton cannot take queries like these, or None if it can."""
-    if importlib.util.find_spec("triton") is None:
+    if not INSTALLED:
         return "triton is not installed"
     if dtype not in DTYPES:
         return f"it takes float32, bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"

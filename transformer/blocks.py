@@ -1,10 +1,13 @@
-"""The transformer's parts: attention, feed-forward, and tables in which related codes share parameters."""
+"""The transformer's parts: attention, feed-forward, and tables in which related codes share parameters.
+
+Products take all slots of a batch as rows of one matrix, which is what they are, and views are cut with
+narrow: a pass of cached decoding is so small that every further call would be felt.
+"""
 
 import math
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from kinolenta.kernels.attention import Causal, attention
@@ -41,16 +44,17 @@ class Attention(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         """x [b, n, d_model]; cache: keys and values [b, h_kv, slots, d], filled from slot mask.start on."""
+        batch, n, width = x.shape
         n_qk = self.n_head + self.n_kv_head
-        qkv = self.qkv(x).unflatten(-1, (n_qk + self.n_kv_head, -1))  # b n h d
-        qk, v = qkv.split((n_qk, self.n_kv_head), dim=2)
-        q, k = rotate(self.qk_norm(qk), cos, sin).transpose(1, 2).split((self.n_head, self.n_kv_head), dim=1)
-        v = v.transpose(1, 2).to(q.dtype)
+        qkv = self.qkv(x.reshape(-1, width)).view(batch, n, n_qk + self.n_kv_head, -1)
+        qk = rotate(self.qk_norm(qkv.narrow(2, 0, n_qk)), cos, sin).transpose(1, 2)  # b h n d
+        q, k = qk.narrow(1, 0, self.n_head), qk.narrow(1, self.n_head, self.n_kv_head)
+        v = qkv.narrow(2, n_qk, self.n_kv_head).transpose(1, 2).to(q.dtype)
         if cache is None:
             attended = attention(q, k, v, mask=mask)
         else:
             attended = decode_attention(q, k, v, cache, mask=mask)
-        return self.out(rearrange(attended, "b h n d -> b n (h d)"))
+        return self.out(attended.transpose(1, 2).reshape(batch * n, -1)).view(x.shape)
 
 
 class FeedForward(nn.Module):
@@ -62,7 +66,10 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.gated(*self.up(x).chunk(2, -1)))
+        gate_value = self.up(x.reshape(-1, x.shape[-1]))
+        half = gate_value.shape[-1] // 2
+        gated = self.gated(gate_value.narrow(-1, 0, half), gate_value.narrow(-1, half, half))
+        return self.down(gated).view(x.shape)
 
     def gated(self, gate: Tensor, value: Tensor) -> Tensor:
         return F.silu(gate) * value

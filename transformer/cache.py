@@ -15,6 +15,7 @@ from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import MIN_ROWS, input_major
+from kinolenta.transformer.stack import Stack, run_stack, stack_of
 
 ALIGNMENT = 16  # slots
 
@@ -28,8 +29,8 @@ class KVCache:
     layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
     history: [clips, 1 + num_codes], the codes so far after a "none". codes: the view of it without that.
     earlier: [num_codes], for each code the column of ``history`` that holds what stood one frame earlier.
-    cos, sin: rotary tables of the code slots, [num_codes, 1, d]. inputs, place_rows, head: tables of the
-    model.
+    cos, sin: rotary tables of the code slots, [num_codes, 1, d]. inputs, place_rows, head, stack: tables and
+    weights of the model.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -42,6 +43,7 @@ class KVCache:
     inputs: CodeInputs
     place_rows: Tensor
     head: Tensor
+    stack: Stack
 
     @property
     def copies(self) -> int:
@@ -83,6 +85,7 @@ def prefill(model: GPT, strip: Strip, order: Tensor, copies: int = 1) -> tuple[K
         inputs=model.code_inputs(),
         place_rows=model.place_rows(order),
         head=input_major(model.code_head()),
+        stack=stack_of(model),
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
     strip = strip if rows >= MIN_ROWS else strip.rows([0] * MIN_ROWS)
@@ -115,7 +118,7 @@ def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
         start, x = start.repeat(copies), x.repeat(copies, 1, 1)
         cos, sin = cos.repeat(copies, 1, 1, 1), sin.repeat(copies, 1, 1, 1)
     mask = Causal(start=start + model.layout.text_slots, pad=cache.pad)
-    return model.run_blocks(x, cos, sin, mask, cache.layers)
+    return run_stack(cache.stack, x, cos, sin, mask, cache.layers)
 
 
 def _earlier(order: Tensor, per_frame: int) -> Tensor:

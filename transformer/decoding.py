@@ -140,11 +140,11 @@ class FixedPoint:
         row, column = accepted.nonzero(as_tuple=True)
         place = index[row, column]
         code = self.cache.codes[row, place]
-        batch = len(index)
-        for side in range(1 if self.guidance_scale is None else 2):
-            chosen = logits[row + side * batch, column].float()
-            probability = chosen.gather(1, code[:, None])[:, 0] - chosen.logsumexp(-1)
-            self.log_probs[side, row, place] = probability.double()
+        sides = 1 if self.guidance_scale is None else 2
+        rows = logits.view(-1, *index.shape, logits.shape[-1])[:sides]
+        chosen = rows[:, row, column].float()  # side, code that became final, codebook
+        drawn = chosen.gather(2, code.expand(sides, -1)[..., None])[..., 0]
+        self.log_probs[:sides, row, place] = (drawn - chosen.logsumexp(-1)).double()
 
 
 def _codes_needed(order: Tensor, per_frame: int) -> list[int]:

@@ -27,31 +27,40 @@ def input_major(weight: Tensor) -> Tensor:
     return weight.t().contiguous().t() if weight.device.type == "cpu" else weight
 
 
+def input_pieces(weight: Tensor) -> tuple[Tensor, ...]:
+    """A weight [out, in] cut along its inputs into as few pieces of equal size as have at most 512."""
+    pieces = -(-weight.shape[1] // MOST_INPUTS)
+    return weight.split(-(-weight.shape[1] // pieces), 1)
+
+
 class SplitLinear(nn.Linear):
     """A linear layer without bias that adds up its inputs in pieces of equal size, at most 512, in order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pieces = -(-self.in_features // MOST_INPUTS)
-        width = -(-self.in_features // pieces)
-        first, *rest = zip(x.split(width, -1), self.weight.split(width, 1), strict=True)
+        weights = input_pieces(self.weight)
+        first, *rest = zip(x.split(weights[0].shape[1], -1), weights, strict=True)
         y = F.linear(*first)
-        for inputs, weights in rest:
-            y += F.linear(inputs, weights)
+        for inputs, weight in rest:
+            y += F.linear(inputs, weight)
         return y
 
 
+def gated(gate: Tensor, value: Tensor) -> Tensor:
+    """silu(gate) * value, [rows, width], of so few rows at once that one thread does them."""
+    few = max(1, MOST_ELEMENTS // gate.shape[-1])
+    if len(gate) <= few:
+        return F.silu(gate) * value
+    out = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+    for some, factors, product in zip(gate.split(few), value.split(few), out.split(few), strict=True):
+        torch.mul(F.silu(some), factors, out=product)
+    return out
+
+
 class PieceByPiece(FeedForward):
-    """A feed-forward whose activation is computed by so few rows at once that one thread does it."""
+    """A feed-forward with ``gated`` for its activation."""
 
     def gated(self, gate: Tensor, value: Tensor) -> Tensor:
-        gates, values = gate.flatten(0, -2), value.flatten(0, -2)
-        few = max(1, MOST_ELEMENTS // gate.shape[-1])
-        if len(gates) <= few:
-            return super().gated(gate, value)
-        out = torch.empty(values.shape, dtype=value.dtype, device=value.device)
-        for some, factors, product in zip(gates.split(few), values.split(few), out.split(few), strict=True):
-            torch.mul(F.silu(some), factors, out=product)
-        return out.view(value.shape)
+        return gated(gate, value)
 
 
 def row_stable(model: GPT) -> GPT:

@@ -56,8 +56,10 @@ def sdpa_window(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Te
 def _pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, span: slice, scale: float) -> Tensor:
     k, v, bias = k[:, :, span], v[:, :, span], bias[..., span]
     grouped = q.shape[1] != k.shape[1]
+    if q.shape[2] <= MOST:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale, enable_gqa=grouped)
     pieces = [
         F.scaled_dot_product_attention(some, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
         for some, seen in zip(q.split(MOST, 2), bias.split(MOST, 2), strict=True)
     ]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+    return torch.cat(pieces, 2)

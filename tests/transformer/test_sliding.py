@@ -1,12 +1,16 @@
 """Clips longer than trained: what the window holds, exactness, and what stays of what was given."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from kinolenta.errors import ConfigError, ShapeError
-from kinolenta.transformer import GPT, Generated, SlidingGeneration, code_log_probs, generate
+from kinolenta.kernels.attention import Causal
+from kinolenta.transformer import Generated, SlidingGeneration, cache, code_log_probs, generate
 from kinolenta.transformer.sliding import window_order, window_times
+from kinolenta.transformer.stack import Stack
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 MODEL = tiny_gpt(grid=(3, 2, 2))
@@ -69,15 +73,15 @@ def test_given_codes_stay_and_the_rest_follows_them(given: int) -> None:
 
 def test_what_a_later_frame_costs_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     slots: list[int] = []
-    run_blocks = GPT.run_blocks
+    run = cache.run_stack
 
-    def watched(self: GPT, x: Tensor, cos: Tensor, sin: Tensor, mask: object, cache: object) -> Tensor:
-        slots.append(cache[0][0].shape[2])  # type: ignore[index]
-        return run_blocks(self, x, cos, sin, mask, cache)  # type: ignore[arg-type]
+    def watched(stack: Stack, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, layers: Any) -> Tensor:
+        slots.append(layers[0][0].shape[2])
+        return run(stack, x, cos, sin, mask, layers)
 
-    monkeypatch.setattr(GPT, "run_blocks", watched)
+    monkeypatch.setattr(cache, "run_stack", watched)
     slid(n=9)
-    assert len(set(slots)) == 1
+    assert len(slots) > 9 and len(set(slots)) == 1
 
 
 def test_what_cannot_be_is_refused() -> None:

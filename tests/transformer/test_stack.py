@@ -1,0 +1,42 @@
+"""The stack that decoding runs is the model's blocks, bit for bit."""
+
+import pytest
+import torch
+
+from kinolenta.kernels.attention import Causal
+from kinolenta.transformer.rotary import rotary_tables
+from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.stack import run_stack, stack_of
+from tests.transformer.tiny import tiny_gpt
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"n_kv_head": 1}, {"d_ff": 1100}, {"d_model": 640, "n_head": 10}], ids=str
+)
+@pytest.mark.parametrize("n", [1, 5, 33])
+def test_stack_and_blocks_agree_in_every_bit(sizes: dict[str, int], n: int) -> None:
+    sizes = {"n_kv_head": sizes.get("n_head", 2)} | sizes
+    model = row_stable(tiny_gpt(**sizes))
+    config, generator = model.config, torch.Generator().manual_seed(1)
+    shape = (config.n_layer, 2, 3, config.n_kv_head, 64, config.head_dim)
+    memory = torch.randn(shape, generator=generator)
+    x = torch.randn(3, n, config.d_model, generator=generator)
+    places = torch.randint(0, 9, (3, n, 4), generator=generator)
+    cos, sin = rotary_tables(places, model.frequencies)
+    found = []
+    for run in (model.run_blocks, lambda *inputs: run_stack(stack_of(model), *inputs)):
+        mask = Causal(start=torch.tensor([20, 7, 30]), pad=torch.tensor([0, 3, 17]))
+        cache = [(keys.clone(), values.clone()) for keys, values in memory.unbind()]
+        with torch.inference_mode():
+            hidden = run(x, cos, sin, mask, cache)
+        found.append((hidden, torch.stack([torch.stack(pair) for pair in cache])))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert found[0][0].shape == x.shape and not torch.equal(found[0][1], memory)
+
+
+def test_a_stack_holds_no_weights_of_its_own() -> None:
+    model = row_stable(tiny_gpt(d_ff=1100))
+    stack = stack_of(model)
+    down = model.blocks[1].feed_forward.down.weight  # type: ignore[union-attr]
+    assert len(stack.layers[1].down) == 3
+    assert stack.layers[1].down[0].data_ptr() == down.data_ptr()  # type: ignore[union-attr]
