@@ -56,7 +56,7 @@ def captioning(
 ) -> dict[str, Any]:
     """How many captions that the model writes name the motion and the background."""
     reading = Reading(pipe.transformer, codes)
-    written = [pipe.tokenizer.decode(ids) for ids in reading.greedy(pipe.transformer.config.text_len)]
+    written = [pipe.tokenizer.decode(ids) for ids in reading.write(pipe.transformer.config.text_len)]
     for text, own in zip(captions[:SHOWN], written, strict=False):
         print(f"  {text}\n    -> {own}")
     pairs = list(zip(written, scenes, strict=True))
@@ -77,7 +77,7 @@ def answering(pipe: VideoPipeline, codes: torch.Tensor, scenes: list[Scene], *, 
         some = asked[start : start + ASKED]
         left = [pipe.tokenizer.encode(one.text) for _, one in some]
         reading = Reading(pipe.transformer, codes[[number for number, _ in some]], left)
-        given += [pipe.tokenizer.decode(ids) for ids in reading.greedy(LONGEST_ANSWER)]
+        given += [pipe.tokenizer.decode(ids) for ids in reading.write(LONGEST_ANSWER)]
     found: dict[str, list[tuple[str | None, str]]] = {kind: [] for kind in KINDS}
     for (number, one), answer in zip(asked, given, strict=True):
         is_motion = one.kind == "motion"

@@ -32,7 +32,7 @@ class Reader:
     def caption(self, clip: Film) -> str:
         """``VideoPipeline.caption``."""
         reading = Reading(self.transformer, self._codes(clip)[None])
-        return self.tokenizer.decode(reading.greedy(self.transformer.config.text_len)[0])
+        return self.tokenizer.decode(reading.write(self.transformer.config.text_len)[0])
 
     def answer(self, clip: Film, question: str) -> str:
         """``VideoPipeline.answer``."""
@@ -40,7 +40,7 @@ class Reader:
         limit = self.transformer.config.text_len
         ids = self.tokenizer.encode(asked if asked.endswith("?") else f"{asked}?", max_length=limit)
         reading = Reading(self.transformer, self._codes(clip)[None], [ids])
-        return self.tokenizer.decode(reading.greedy(limit)[0])
+        return self.tokenizer.decode(reading.write(limit)[0])
 
     def score(self, clip: Film, texts: Sequence[str]) -> list[Score]:
         """``VideoPipeline.score``."""

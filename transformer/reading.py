@@ -16,7 +16,8 @@ from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.sliding import window_order
 
-ROWS = 16  # texts that are scored side by side; each holds keys and values of its clip
+ROWS = 16  # texts side by side; each holds keys and values of its clip
+WIDTH = 4  # texts that a search follows
 
 
 class Reading:
@@ -57,24 +58,42 @@ class Reading:
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
     @torch.inference_mode()
-    def greedy(self, max_tokens: int) -> list[list[int]]:
-        """The likeliest next text_id again and again, for each clip, up to its end or max_tokens."""
+    def write(self, max_tokens: int, width: int = WIDTH) -> list[list[int]]:
+        """A text about each clip, at most max_tokens long, by beam search.
+
+        width: texts that are followed side by side, until as many have ended; the one with the highest mean
+        log p of its text_ids is returned (by the sum, texts that leave out what is hard to say would win).
+        1 takes the likeliest text_id again and again.
+        """
         require(max_tokens >= 1, ConfigError, "max_tokens is {}; it must be 1 or more.", max_tokens)
-        config = self.model.config
-        cache = self._cache(list(range(self.clips)), max_tokens)
-        token = torch.full((self.clips, 1), config.eov_id, device=self.pad.device)
-        written: list[Tensor] = []
-        ended = torch.zeros(self.clips, dtype=torch.bool, device=self.pad.device)
+        require(width >= 1, ConfigError, "width is {}; it must be 1 or more.", width)
+        return [self._search(clip, max_tokens, width) for clip in range(self.clips)]
+
+    def _search(self, clip: int, max_tokens: int, width: int) -> list[int]:
+        config, device = self.model.config, self.pad.device
+        cache, pad = self._cache([clip] * width, max_tokens), self.pad[[clip] * width]
+        token = torch.full((width,), config.eov_id, device=device)
+        texts = torch.zeros(width, 0, dtype=torch.int64, device=device)
+        score = torch.full((width, 1), -torch.inf, device=device)
+        score[0] = 0  # at first there is one text, the empty one
+        ended: list[tuple[float, list[int]]] = []
         for place in range(max_tokens):
-            logits = self.model.text_logits(self._run(token, cache, place, self.pad))[:, -1]
-            logits[:, [config.bos_id, config.eot_id, config.eov_id, config.pad_id]] = -torch.inf
-            token = logits.argmax(-1, keepdim=True)
-            ended |= token[:, 0] == config.eos_id
-            if bool(ended.all()):
+            hidden = self._run(token[:, None], cache, place, pad)[:, -1]
+            nats = self.model.text_logits(hidden).float().log_softmax(-1)
+            nats[:, [config.bos_id, config.eot_id, config.eov_id, config.pad_id]] = -torch.inf
+            sums, best = (score + nats).flatten().topk(2 * width)  # no more than half of them can end
+            parents, tokens = best // nats.shape[1], best % nats.shape[1]
+            ends = tokens == config.eos_id
+            for rank in ends[:width].nonzero()[:, 0].tolist():
+                ended.append((float(sums[rank]) / (place + 1), texts[parents[rank]].tolist()))
+            if len(ended) >= width:
                 break
-            written.append(token.masked_fill(ended[:, None], config.eos_id))
-        rows = torch.cat(written, 1).tolist() if written else [[] for _ in range(self.clips)]
-        return [[one for one in row if one != config.eos_id] for row in rows]
+            alive = (~ends).nonzero()[:width, 0]
+            score, token, parent = sums[alive, None], tokens[alive], parents[alive]
+            texts = torch.cat((texts[parent], token[:, None]), 1)
+            for tensor in (tensor for layer in cache for tensor in layer):
+                tensor[:, :, self.slots :] = tensor[parent, :, self.slots :]
+        return max(ended)[1] if ended else texts[0].tolist()
 
     def _log_probs(self, text_ids: Sequence[Sequence[int]], clips: list[int]) -> Tensor:
         config, device = self.model.config, self.pad.device

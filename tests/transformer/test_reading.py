@@ -32,9 +32,9 @@ def test_scores_are_those_of_the_whole_strip() -> None:
     torch.testing.assert_close(got, expected.repeat(8), atol=1e-4, rtol=1e-5)
 
 
-def test_greedy_takes_the_likeliest_each_time_and_stops_at_the_end() -> None:
+def test_one_text_at_a_time_takes_the_likeliest_each_time_and_stops_at_the_end() -> None:
     reading = Reading(MODEL, CODES, QUESTIONS)
-    texts = reading.greedy(6)
+    texts = reading.write(6, width=1)
     banned = {MODEL.config.bos_id, MODEL.config.eot_id, MODEL.config.eov_id, MODEL.config.pad_id}
     for clip, text in enumerate(texts):
         assert len(text) <= 6 and not banned & set(text)
@@ -46,7 +46,9 @@ def test_greedy_takes_the_likeliest_each_time_and_stops_at_the_end() -> None:
         said = logits[first : first + len(text) + 1].argmax(-1).tolist()
         assert said[: len(text)] == text
         assert len(text) == 6 or said[-1] == MODEL.config.eos_id
-    assert [Reading(MODEL, CODES[i : i + 1], QUESTIONS[i : i + 1]).greedy(6)[0] for i in range(3)] == texts
+    assert [
+        Reading(MODEL, CODES[i : i + 1], QUESTIONS[i : i + 1]).write(6, width=1)[0] for i in range(3)
+    ] == texts
 
 
 def test_codes_score_as_they_did_when_they_were_drawn() -> None:
@@ -66,5 +68,26 @@ def test_what_cannot_be_read_is_refused() -> None:
     with pytest.raises(PromptError, match="name one of 3 clips"):
         reading.log_probs([[5]], [0, 1])
     with pytest.raises(ConfigError, match="max_tokens is 0"):
-        reading.greedy(0)
+        reading.write(0)
     assert reading.log_probs([], []).shape == (0,)
+
+
+@pytest.mark.parametrize("clip", [0, 1, 2])
+def test_a_wide_search_finds_the_text_of_the_highest_mean(clip: int) -> None:
+    """Against every text of up to two tokens, scored one by one."""
+    config = MODEL.config
+    banned = {config.bos_id, config.eot_id, config.eov_id, config.pad_id, config.eos_id}
+    words = [token for token in range(config.text_vocab_size) if token not in banned]
+    texts = [[], *([one] for one in words), *([one, other] for one in words for other in words)]
+    reading = Reading(MODEL, CODES[clip : clip + 1], QUESTIONS[clip : clip + 1])
+    means = reading.log_probs(texts, [0] * len(texts)) / torch.tensor([len(text) + 1 for text in texts])
+    [found] = reading.write(3, width=1300)  # wide enough to drop nothing
+    assert float(means[texts.index(found)]) == pytest.approx(float(means.max()), abs=1e-4)
+
+
+def test_each_clip_of_a_batch_gets_the_text_that_it_gets_alone() -> None:
+    together = Reading(MODEL, CODES, QUESTIONS).write(5, width=3)
+    alone = [Reading(MODEL, CODES[i : i + 1], QUESTIONS[i : i + 1]).write(5, width=3)[0] for i in range(3)]
+    assert together == alone
+    with pytest.raises(ConfigError, match="width is 0"):
+        Reading(MODEL, CODES, QUESTIONS).write(5, width=0)
