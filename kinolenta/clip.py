@@ -30,8 +30,9 @@ class Clip:
     frames: uint8 RGB ``[T, H, W, 3]``; fps: frames per second; codes: ``[t, h, w]`` integers from which the
     frames were decoded; prompt and seed repeat it; candidate: its number among several of the same prompt;
     score: log p(codes | prompt) - log p(codes | nothing) of the codes that were drawn and not given, or None
-    where it was not computed; log_prob: log p(codes | prompt) of the same, or None; passes: how many times
-    the transformer ran.
+    where it was not computed; log_prob: log p(codes | prompt) of the same, or None; text_log_prob:
+    log p(prompt | clip), what the best of several is chosen by, or None; passes: how many times the
+    transformer ran.
     """
 
     frames: NDArray[np.uint8] = field(repr=False)
@@ -42,6 +43,7 @@ class Clip:
     candidate: int = 0
     score: float | None = None
     log_prob: float | None = None
+    text_log_prob: float | None = None
     passes: int = 0
 
     def __post_init__(self) -> None:

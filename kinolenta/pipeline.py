@@ -30,7 +30,7 @@ from kinolenta.request import (
     repeated,
 )
 from kinolenta.tokenizer import TextTokenizer
-from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs
+from kinolenta.transformer import GPT, GPTConfig, Reading, SamplingConfig, code_log_probs
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.stable import row_stable
 
@@ -136,8 +136,8 @@ class VideoPipeline:
         back as the decoder sees it, or with keep_pixels=True as it was. resize_policy: how pictures are
         brought to the frame size, "cover", "contain" or "exact".
 
-        best_of: draw so many candidates and return the one with the highest score; scorer: a function of a
-        clip that takes the place of ``Clip.score``. decoding: "parallel" or "sequential", which make the same
+        best_of: draw so many candidates and return the one with the highest log p(prompt | clip); scorer: a
+        function of a clip that takes its place. decoding: "parallel" or "sequential", which make the same
         clip, or "preview", which makes a worse one in fewer passes. window: codes that a parallel pass looks
         at, 1 to 64; any makes the same clip. truncate: cut a sentence of too many tokens instead of refusing
         it. progress: called with (codes drawn, codes in all).
@@ -276,6 +276,10 @@ class VideoPipeline:
         if request.negative_ids is not None or (without is None and request.best_of > 1):
             nats = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes)
             without = (nats * request.drawn(made.codes.shape[1])).sum((1, 2, 3))
+        said = None
+        if request.best_of > 1:
+            seen = made.codes[:, : self.transformer.config.grid[0]]
+            said = Reading(self.transformer, seen).log_probs(request.text_ids[rows], range(len(seen)))
         return [
             Clip(
                 frames=request.pixels(self._develop(codes)),
@@ -286,6 +290,7 @@ class VideoPipeline:
                 candidate=request.candidates[rows][row],
                 score=None if without is None else float(made.log_prob[row] - without[row]),
                 log_prob=float(made.log_prob[row]),
+                text_log_prob=None if said is None else float(said[row]),
                 passes=made.passes,
             )
             for row, codes in enumerate(made.codes)

@@ -114,11 +114,11 @@ class Request:
         return SlidingGeneration(transformer, texts, known_codes=known, num_latent_frames=frames, **options)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
-        """The candidate with the highest score; the first of equals."""
+        """The candidate that the model reads the prompt from most easily; the first of equals."""
         return clips[0] if len(clips) == 1 else max(clips, key=self._score)
 
     def _score(self, clip: Clip) -> float:
-        found = clip.score if self.scorer is None else self.scorer(clip)
+        found = clip.text_log_prob if self.scorer is None else self.scorer(clip)
         number = isinstance(found, (int, float, np.integer, np.floating)) and not np.isnan(found)
         require(number, ConfigError, "scorer must return a number for every clip; got {!r}.", found)
         return float(found)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 
 from kinolenta.checkpoint import demo_folder
 from kinolenta.cli import main
+from kinolenta.evaluation.wording import said_background
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.tokenizer import TextTokenizer
 
@@ -141,3 +142,18 @@ def test_an_unknown_option_in_a_config_is_named(
     printed = capsys.readouterr()
     assert "'stepss'" in printed.err and "Did you mean 'steps'" in printed.err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_demo_reads_what_it_has_drawn(pipe: VideoPipeline) -> None:
+    """Not a score, only that clips reach the text: two grounds that no one confuses."""
+    for ground, told in (("белом", "белый"), ("черном", "черный")):
+        clip = pipe(f"мяч стоит на {ground} фоне", seed=1)
+        assert pipe.answer(clip, "какой фон?") == told
+        assert said_background(pipe.caption(clip)) == {"белый": "white", "черный": "black"}[told]
+
+
+def test_the_demo_goes_on_past_its_length(pipe: VideoPipeline) -> None:
+    clip = pipe(PROMPT, seed=5, num_frames=29)
+    assert len(clip) == 29 and np.array_equal(clip.codes[:5], pipe(PROMPT, seed=5).codes)
+    slow = pipe(PROMPT, seed=5, num_frames=25, decoding="sequential")
+    assert np.array_equal(slow.codes, clip.codes[:7])

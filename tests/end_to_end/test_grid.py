@@ -168,7 +168,8 @@ def test_the_best_of_several_candidates_is_kept(pipe: VideoPipeline, guidance_sc
 
     chosen = pipe(PROMPT, best_of=4, guidance_scale=guidance_scale, seed=3, scorer=last)
     assert chosen.candidate == 3 and len(seen) == 4
-    assert max(seen, key=lambda clip: clip.score).candidate == best.candidate
+    assert max(seen, key=lambda clip: clip.text_log_prob).candidate == best.candidate
+    assert best.text_log_prob == pytest.approx(pipe.score(best, PROMPT)[0].text_log_prob, abs=1e-3)
     assert np.array_equal(seen[0].codes, pipe(PROMPT, guidance_scale=guidance_scale, seed=3).codes)
     assert best.score is not None
     pair = pipe([PROMPT, "мяч"], best_of=4, guidance_scale=guidance_scale, seed=3)
