@@ -121,17 +121,19 @@ class GridPrompts:
         )
         pictures = self._pictures(image, last_image, keyframes, num_frames)
         found: list[tuple[int, GridPrompt]] = []  # with the latent frame that each begins with
+        filmed = 0  # frames that the video gives
         if video is not None:
             check_video_frames(video_frames, num_frames)
             film = self.film(video, video_frames or num_frames, policy, cut=video_frames is not None)
             found.append((0, film if border is None else _rim(film, border)))
+            filmed = len(film.frames)
         for number, picture in sorted(pictures.items()):
             require(
-                number == 0 or not found or number >= len(found[0][1].frames),
+                number >= filmed,
                 ConfigError,
                 "key frame {} lies within the video, which gives its first {} frames; name a later one.",
                 number,
-                len(found[0][1].frames) if found else 0,
+                filmed,
             )
             frames = self._fitted(read_image(picture)[None], policy)
             prompt = self._top(frames, rows) if number == 0 else self._still(frames)

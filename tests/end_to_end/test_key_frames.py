@@ -127,6 +127,7 @@ def test_questions_are_answered(pipe: VideoPipeline, tmp_path: Path) -> None:
         ({"keyframes": {8: PICTURE}, "last_image": OTHER}, ConfigError, "frame 8 is given twice"),
         ({"keyframes": {0: PICTURE}, "image": OTHER}, ConfigError, "frame 0 is given twice"),
         ({"keyframes": {4: PICTURE}, "video": FILM[:5]}, ConfigError, "lies within the video"),
+        ({"keyframes": {0: PICTURE}, "video": FILM[:5]}, ConfigError, "lies within the video"),
         ({"keyframes": {4: np.zeros((1, 4000, 3), np.uint8)}}, MediaError, "4000x1 px"),
         ({"last_image": PICTURE, "num_frames": 17}, ShapeError, "as long as the model learned"),
         ({"video": FILM, "border": 1, "num_frames": 17}, ShapeError, "as long as the model learned"),
