@@ -147,17 +147,18 @@ class GridPrompts:
         require(
             keyframes is None or isinstance(keyframes, Mapping),
             ConfigError,
-            "keyframes must be a dict of pictures by the number of their frame; got {!r}.",
-            keyframes,
+            "keyframes must be a dict of pictures by the number of their frame; got {}.",
+            type(keyframes).__name__,
         )
-        pictures = dict(keyframes or {})
+        given = (keyframes or {}).items()
+        pictures = {int(at) if isinstance(at, np.integer) else at: picture for at, picture in given}
         for number in pictures:
             valid = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < num_frames
             require(
                 valid and number % self.time_stride == 0,
                 ShapeError,
-                "key frame {!r} cannot be; the clip has {} frames, and a picture may stand at every {}th, "
-                "counted from 0.",
+                "key frame {!r} cannot be; it must be a whole number below {}, the length of the clip, and a "
+                "multiple of {}.",
                 number,
                 num_frames,
                 self.time_stride,

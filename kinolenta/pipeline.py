@@ -246,6 +246,17 @@ class VideoPipeline:
             num_frames=self.decoder.config.num_frames(num_latent_frames),
             policy=resize_policy,
         )
+        require(
+            given is None or len(given.given) < num_latent_frames or not bool(given.given.all()),
+            ConfigError,
+            "all of the clip is given, so nothing is left to draw; ask for more frames (num_frames), or keep "
+            "fewer (video_frames).",
+        )
+        require(
+            best_of == 1 or scorer is not None or None not in prompts,
+            ConfigError,
+            "best_of chooses by the prompt; give one, or a scorer.",
+        )
         return Request(
             prompts=repeated([one or "" for one in prompts], best_of),
             text_ids=repeated(text_ids, best_of),

@@ -1,5 +1,6 @@
 """What one call of the pipeline asks for, checked and brought to the transformer's terms."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
@@ -119,7 +120,7 @@ class Request:
 
     def _score(self, clip: Clip) -> float:
         found = clip.text_log_prob if self.scorer is None else self.scorer(clip)
-        number = isinstance(found, (int, float, np.integer, np.floating)) and not np.isnan(found)
+        number = isinstance(found, (int, float, np.integer, np.floating)) and abs(found) <= sys.float_info.max
         require(number, ConfigError, "scorer must return a number for every clip; got {!r}.", found)
         return float(found)  # type: ignore[arg-type]
 

@@ -88,6 +88,7 @@ def generate(
             if unconditional
             else "say in Russian what happens in the clip, or pass --unconditional."
         )
+    from kinolenta.errors import ConfigError, require
     from kinolenta.prompt import check_prompt
 
     # Everything that can be refused is refused before the seconds that loading takes.
@@ -99,7 +100,10 @@ def generate(
     check_output(output, overwrite=overwrite)
     first_frame = None if image is None else read_image(image)
     last_frame = None if last_image is None else read_image(last_image)
-    pictures = {number: read_image(path) for number, path in map(_keyframe, keyframe or [])}
+    pictures = {}
+    for number, path in map(_keyframe, keyframe or []):
+        require(number not in pictures, ConfigError, "--keyframe {} is given twice.", number)
+        pictures[number] = read_image(path)
     if video is not None:
         read_video(video, max_frames=1)
 

@@ -65,6 +65,12 @@ def test_a_keyframe_without_number_or_picture_is_refused(run, pipeline, argument
     assert result.code == 1 and "not of the form N=PICTURE" in result.err and pipeline.calls == []
 
 
+def test_a_keyframe_given_twice_is_refused(tmp_path, run, pipeline) -> None:
+    image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
+    result = run("generate", "кот", "--keyframe", f"4={image}", "--keyframe", f"4={image}")
+    assert result.code == 1 and "--keyframe 4 is given twice" in result.err and pipeline.calls == []
+
+
 def test_json_holds_the_facts_on_one_line(tmp_path, run, pipeline) -> None:
     result = run("generate", "кот", "-o", tmp_path / "a.png", "--json")
     facts = json.loads(result.out)

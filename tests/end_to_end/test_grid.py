@@ -42,7 +42,7 @@ def test_fewer_rows_leave_more_to_be_drawn(pipe: VideoPipeline) -> None:
     assert not np.array_equal(whole.codes[0], pipe(PROMPT, image=PICTURE, rows=2).codes[0])
 
 
-@pytest.mark.parametrize(("given", "kept"), [(1, 1), (2, 1), (4, 1), (5, 5), (8, 5), (9, 9)])
+@pytest.mark.parametrize(("given", "kept"), [(1, 1), (2, 1), (4, 1), (5, 5), (8, 5)])
 def test_the_beginning_of_a_film_is_kept(pipe: VideoPipeline, given: int, kept: int) -> None:
     clip = pipe(PROMPT, video=FILM[:given])
     codes = pipe.encode(FILM[:kept]).numpy()

@@ -35,7 +35,7 @@ def test_the_last_frame_is_kept_and_leads_the_others(pipe: VideoPipeline, guidan
     assert np.array_equal(clip.codes[2], still(pipe, OTHER))
     other = pipe(PROMPT, last_image=PICTURE, guidance_scale=guidance_scale)
     assert not np.array_equal(clip.codes[:2], other.codes[:2])
-    same = pipe(PROMPT, keyframes={8: OTHER}, guidance_scale=guidance_scale)
+    same = pipe(PROMPT, keyframes={np.int64(8): OTHER}, guidance_scale=guidance_scale)  # type: ignore[dict-item]
     assert np.array_equal(same.codes, clip.codes)
 
 
@@ -44,8 +44,8 @@ def test_both_ends_and_the_middle_may_be_given(pipe: VideoPipeline) -> None:
     assert np.array_equal(clip.codes[0, :2], pipe.encode(PICTURE[None, :16]).numpy()[0])
     assert np.array_equal(clip.codes[1], still(pipe, PICTURE))
     assert np.array_equal(clip.codes[2], still(pipe, OTHER))
-    film = pipe(PROMPT, video=FILM[:5], last_image=OTHER)
-    assert np.array_equal(film.codes[:2], pipe.encode(FILM[:5]).numpy())
+    film = pipe(PROMPT, video=FILM[:1], last_image=OTHER)
+    assert np.array_equal(film.codes[:1], pipe.encode(FILM[:1]).numpy())
     assert np.array_equal(film.codes[2], still(pipe, OTHER))
 
 
@@ -105,6 +105,9 @@ def test_without_a_prompt_everything_is_left_to_the_model(pipe: VideoPipeline) -
     assert np.array_equal(pair[0].codes, clip.codes)
     assert np.array_equal(pipe(None, seed=5, guidance_scale=4.0).codes, clip.codes)
     assert len(pipe(None, num_frames=1)) == 1
+    with pytest.raises(ConfigError, match="best_of chooses by the prompt"):
+        pipe([PROMPT, None], best_of=2)
+    assert pipe(None, best_of=2, scorer=lambda clip: clip.candidate).candidate == 1
 
 
 def test_questions_are_answered(pipe: VideoPipeline, tmp_path: Path) -> None:
@@ -120,10 +123,13 @@ def test_questions_are_answered(pipe: VideoPipeline, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"keyframes": {3: PICTURE}}, ShapeError, "key frame 3 cannot be; .* every 4th"),
-        ({"keyframes": {12: PICTURE}}, ShapeError, "the clip has 9 frames"),
+        ({"keyframes": {3: PICTURE}}, ShapeError, "key frame 3 cannot be; .* a multiple of 4"),
+        ({"keyframes": {12: PICTURE}}, ShapeError, "below 9, the length of the clip"),
         ({"keyframes": {"4": PICTURE}}, ShapeError, "key frame '4' cannot be"),
-        ({"keyframes": [PICTURE]}, ConfigError, "must be a dict"),
+        ({"keyframes": [PICTURE]}, ConfigError, "must be a dict .* got list"),
+        ({"video": FILM}, ConfigError, "nothing is left to draw"),
+        ({"image": PICTURE, "num_frames": 1}, ConfigError, "nothing is left to draw"),
+        ({"best_of": 2, "scorer": lambda clip: 10**400}, ConfigError, "must return a number"),
         ({"keyframes": {8: PICTURE}, "last_image": OTHER}, ConfigError, "frame 8 is given twice"),
         ({"keyframes": {0: PICTURE}, "image": OTHER}, ConfigError, "frame 0 is given twice"),
         ({"keyframes": {4: PICTURE}, "video": FILM[:5]}, ConfigError, "lies within the video"),
