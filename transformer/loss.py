@@ -54,6 +54,11 @@ def strip_loss(model: GPT, strip: Strip, shown: Strip | None = None) -> StripLos
     return StripLoss(code_nats, _text_nats(model, strip, hidden), normalisers.square().mean())
 
 
+def text_loss(model: GPT, strip: Strip) -> Tensor:
+    """Mean nats per right text_id (and <eos>) alone, as ``StripLoss.text_nats``; codes are only looked at."""
+    return _text_nats(model, strip, model(strip))
+
+
 def _text_nats(model: GPT, strip: Strip, hidden: Tensor) -> Tensor:
     """Predicted slots: all after <eov>, to <eos>."""
     slots = torch.arange(hidden.shape[1], device=hidden.device)

@@ -19,7 +19,8 @@ from kinolenta.transformer.gpt import GPT
 
 MIN_ROWS = 2  # a single row takes a matrix-vector routine of its own
 MOST_INPUTS = 512
-MOST_ELEMENTS = 32768  # PyTorch deals more among threads, and rounds the last few of a share otherwise
+MOST_ELEMENTS = 32768  # PyTorch deals more among threads
+PAIR = 32  # numbers in two of the widest vector registers, a step of PyTorch's loops
 
 
 def input_major(weight: Tensor) -> Tensor:
@@ -46,14 +47,25 @@ class SplitLinear(nn.Linear):
 
 
 def gated(gate: Tensor, value: Tensor) -> Tensor:
-    """silu(gate) * value, [rows, width], of so few rows at once that one thread does them."""
-    few = max(1, MOST_ELEMENTS // gate.shape[-1])
-    if len(gate) <= few:
+    """silu(gate) * value, halves of one tensor, [rows, width]; a row's bits do not depend on how many there are.
+
+    The last numbers of a thread's share are rounded otherwise unless they fill a pair of vector registers;
+    where shares would end anywhere, so few rows are taken at once that one thread does them.
+    """
+    if _even_shares(*gate.shape):
         return F.silu(gate) * value
+    few = max(1, MOST_ELEMENTS // gate.shape[-1])
     out = torch.empty(value.shape, dtype=value.dtype, device=value.device)
     for some, factors, product in zip(gate.split(few), value.split(few), out.split(few), strict=True):
         torch.mul(F.silu(some), factors, out=product)
     return out
+
+
+def _even_shares(rows: int, width: int) -> bool:
+    """Whether threads would share [rows, width] in whole rows or register pairs, or one have it all."""
+    shares = min(torch.get_num_threads(), -(-rows * width // MOST_ELEMENTS))
+    pairs = width % PAIR == 0 and rows * width % (shares * PAIR) == 0
+    return shares <= 1 or rows % shares == 0 or pairs
 
 
 class PieceByPiece(FeedForward):

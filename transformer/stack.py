@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kinolenta.kernels.attention import Causal
-from kinolenta.kernels.decode import decode_attention
+from kinolenta.kernels.decode import decode_plan
 from kinolenta.transformer.blocks import Block, LayerNorm
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.rotary import rotate
@@ -69,15 +69,16 @@ def run_stack(
     """``GPT.run_blocks`` over a cache: x [b, n, d] to hidden states of the same shape."""
     batch, n, width = shape = x.shape
     heads, both = stack.heads, stack.heads + stack.kv_heads
-    x = x.reshape(-1, width)
+    x, decode = x.reshape(-1, width), None
     for layer, slots in zip(stack.layers, cache, strict=True):
         qkv = _product(_normed(x, layer.attention_norm, stack.eps), layer.qkv).view(
             batch, n, both + stack.kv_heads, -1
         )
         qk = rotate(_normed(qkv.narrow(2, 0, both), layer.qk_norm, stack.eps), cos, sin).transpose(1, 2)
-        v = qkv.narrow(2, both, stack.kv_heads).transpose(1, 2)
+        v = qkv.narrow(2, both, stack.kv_heads).transpose(1, 2).to(qk.dtype)
         q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, stack.kv_heads)
-        attended = decode_attention(q, k, v.to(q.dtype), slots, mask=mask)
+        decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
+        attended = decode(q, k, v, slots)
         x = x + _product(attended.transpose(1, 2).reshape(x.shape[0], -1), layer.out)
         up = _product(_normed(x, layer.feed_forward_norm, stack.eps), layer.up)
         half = up.shape[1] // 2

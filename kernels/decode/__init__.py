@@ -1,18 +1,22 @@
 """Attention of a few new slots over a cache that takes their keys and values on the way."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from kinolenta.errors import ShapeError, require
 from kinolenta.kernels.attention.mask import Kind, Mask
 from kinolenta.kernels.attention.reference import reference_attention
-from kinolenta.kernels.attention.sdpa import sdpa_attention, sdpa_window
+from kinolenta.kernels.attention.sdpa import Attend, sdpa_attention, sdpa_window
 from kinolenta.kernels.backends import resolve
-from kinolenta.kernels.decode.reference import append
+from kinolenta.kernels.decode.reference import append_plan
 
-__all__ = ["MAX_WINDOW", "decode_attention"]
+__all__ = ["MAX_WINDOW", "decode_attention", "decode_plan"]
 
 MAX_WINDOW = 64
+Decode: TypeAlias = Callable[[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]], Tensor]
 
 
 def decode_attention(
@@ -34,6 +38,22 @@ def decode_attention(
     and the sdpa backend with a start per row (a tensor) on a CPU: the bits of a row depend on that row alone,
     not on its neighbours nor on how many slots come at once.
     Raises ShapeError if the shapes do not fit, ConfigError if there is no such backend or it cannot run here.
+    """
+    return decode_plan(q, k, v, cache, mask=mask, scale=scale, backend=backend)(q, k, v, cache)
+
+
+def decode_plan(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cache: tuple[Tensor, Tensor],
+    *,
+    mask: Mask,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Decode:
+    """``decode_attention`` for tensors like these, called with (q, k, v, cache): checked and laid out once for
+    all layers of a pass. Arguments and errors are those of ``decode_attention``.
     """
     keys, values = cache
     batch, heads, n, width = q.shape
@@ -61,16 +81,25 @@ def decode_attention(
     if backend == "triton" and n <= MAX_WINDOW:
         from kinolenta.kernels.decode.triton import triton_decode  # heavy, and absent on some machines
 
-        return triton_decode(q, k, v, keys, values, mask, scale)
-    append(k, v, keys, values, mask.start if mask.common_start is None else mask.common_start)
-    if backend == "sdpa" and not isinstance(mask.start, int):
-        return sdpa_window(q, keys, values, mask, scale)
-    if isinstance(mask.start, int):  # only what is written is read: cheaper, and free of what lies behind
-        keys, values = keys[:, :, : mask.start + n], values[:, :, : mask.start + n]
-    if backend == "reference":
-        return reference_attention(q, keys, values, mask, scale)
-    if backend == "sdpa":
-        return sdpa_attention(q, keys, values, mask, scale)
-    from kinolenta.kernels.attention.triton import triton_attention
+        return lambda q, k, v, cache: triton_decode(q, k, v, *cache, mask, scale)
+    append = append_plan(mask.start if mask.common_start is None else mask.common_start, batch, n, q.device)
+    attend = _attend(q, keys, mask, scale, backend)
 
-    return triton_attention(q, keys, values, mask, scale)  # a long prompt: the training kernel is made for it
+    def decode(q: Tensor, k: Tensor, v: Tensor, cache: tuple[Tensor, Tensor]) -> Tensor:
+        append(k, v, *cache)
+        return attend(q, *cache)
+
+    return decode
+
+
+def _attend(q: Tensor, keys: Tensor, mask: Mask, scale: float, backend: str) -> Attend:
+    """Attention over a cache that holds the new slots already."""
+    if backend == "sdpa" and not isinstance(mask.start, int):
+        return sdpa_window(q, keys, mask, scale)
+    attention = {"reference": reference_attention, "sdpa": sdpa_attention}.get(backend)
+    if attention is None:  # a long prompt: the training kernel is made for it
+        from kinolenta.kernels.attention.triton import triton_attention as attention
+    if not isinstance(mask.start, int):
+        return lambda q, keys, values: attention(q, keys, values, mask, scale)
+    stop = mask.start + q.shape[2]  # only what is written is read: cheaper, and free of what lies behind
+    return lambda q, keys, values: attention(q, keys[:, :, :stop], values[:, :, :stop], mask, scale)

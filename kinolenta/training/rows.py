@@ -4,6 +4,7 @@
     ask     question | clip | answer
     given   caption | some of the clip | the rest of it
     later   caption | first latent frame | some later ones, at their true time
+    glance  question | one latent frame, at its true time | answer
 
 A dropped caption (classifier-free guidance needs rows without one) moves to the right of the clip, so that
 the same rows teach the model to describe what it sees. Given-first order follows CogVideo (Hong et al. 2022,
@@ -14,6 +15,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,15 +30,21 @@ from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.layout import Strip
 
 TASKS = ("plain", "ask", "given", "later")
+GLANCES = {"what": 4, "background": 1, "count": 2, "colour": 4}  # what a single frame shows, by hardness
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig(Config):
-    """Shares of the rows that are not plain, and the share of captions that move to the right of the clip."""
+    """Shares of the rows that are not plain, and the share of captions that move to the right of the clip.
+
+    glances: rows of a single latent frame and a question about it, that many a step beside the batch. One
+    costs an eighth of a whole clip's row, and what is seen at a glance is most of what there is to learn.
+    """
 
     ask: float = 0.0
     given: float = 0.0
     later: float = 0.0
+    glances: int = 0
     caption_dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -47,12 +55,17 @@ class MixtureConfig(Config):
             "the shares ask, given and later must not be negative, nor more than 1 together; got {}, {}, {}.",
             *shares,
         )
+        require(self.glances >= 0, ConfigError, "glances must not be negative; got {}.", self.glances)
         require(
             0 <= self.caption_dropout < 1,
             ConfigError,
             "caption_dropout must be in [0, 1); got {}.",
             self.caption_dropout,
         )
+
+
+_Row: TypeAlias = tuple[list[int], Tensor, list[int] | None, Tensor]
+"""Left text, codes as they stand, right text, and the raster index of each code."""
 
 
 class Rows:
@@ -92,18 +105,29 @@ class Rows:
         dropped = [rng.random() < mixture.caption_dropout for _ in tasks]
         return self.strip(tasks, dropped, [self._number(step * size + i) for i in range(size)], rng)
 
+    def glances(self, step: int, size: int) -> Strip:
+        """Rows of the task "glance": a question that a single frame can answer, about clips at random."""
+        rng = random.Random(f"{self.seed}/{step}/glance")
+        rows = []
+        while len(rows) < size:
+            number = rng.randrange(len(self.shard))
+            fitting = [question for question in self.shard.questions[number] if question.kind in GLANCES]
+            if fitting:
+                [question] = rng.choices(fitting, [GLANCES[question.kind] for question in fitting])
+                rows.append(self._glance(number, question, rng))
+        return self._packed(rows)
+
     def strip(
         self, tasks: Sequence[str], dropped: Sequence[bool], numbers: Sequence[int], rng: random.Random
     ) -> Strip:
         """A row for each task, with its caption on the right if dropped, about the clips of these numbers."""
-        rows = [self._row(*row, rng) for row in zip(tasks, dropped, numbers, strict=True)]
+        return self._packed([self._row(*row, rng) for row in zip(tasks, dropped, numbers, strict=True)])
+
+    def _packed(self, rows: Sequence[_Row]) -> Strip:
         left, codes, right, order = zip(*rows, strict=True)
         return replace(self.layout.pack(left, torch.stack(codes), right), order=torch.stack(order))
 
-    def _row(
-        self, task: str, dropped: bool, number: int, rng: random.Random
-    ) -> tuple[list[int], Tensor, list[int] | None, Tensor]:
-        """Left text, codes as they stand, right text, and the raster index of each code."""
+    def _row(self, task: str, dropped: bool, number: int, rng: random.Random) -> _Row:
         questions = self.shard.questions[number] if task == "ask" else []
         if questions:  # none about the film: such a row is a plain one
             left, right = self._question(rng.choice(questions))
@@ -122,6 +146,13 @@ class Rows:
     def _question(self, question: Question) -> tuple[list[int], list[int]]:
         left = self.tokenizer.encode(question.text, max_length=self.config.text_len, truncate=True)
         return left, self.tokenizer.encode(question.answer)
+
+    def _glance(self, number: int, question: Question, rng: random.Random) -> _Row:
+        """A later latent frame than the first: things may still have to come."""
+        left, right = self._question(question)
+        frames, size = self.config.grid[0], self.config.codes_per_frame
+        time = rng.randint(min(1, frames - 1), frames - 1)
+        return left, self.shard.codes[number, time].flatten(), right, torch.arange(size) + time * size
 
     def _window(self, number: int, rng: random.Random) -> tuple[Tensor, Tensor]:
         """The first latent frame and some in a row, at their own time or, for what lasts, long after it."""

@@ -17,7 +17,7 @@ from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.loss import strip_loss
+from kinolenta.transformer.loss import strip_loss, text_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TransformerTrainConfig(Config):
     start: folder of a trained transformer to go on from, or None. mixture: shares of the tasks.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
-    text_weight: weight of the right texts' loss.
+    text_weight: weight of the right texts' loss, and of that of the answers to glances.
     """
 
     start: str | None = None
@@ -99,12 +99,19 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
         shown = draft(model, shown, config.draft_window, generator) if config.draft_window else shown
+        glances = rows.glances(step, config.mixture.glances) if config.mixture.glances else None
 
-        def loss_of(strip: Strip = strip, shown: Strip = shown) -> tuple[Tensor, dict[str, float]]:
+        def loss_of(
+            strip: Strip = strip, shown: Strip = shown, glances: Strip | None = glances
+        ) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 loss = strip_loss(model, strip, shown)
+                seen = None if glances is None else text_loss(model, glances)
             total = loss.code_nats.mean() + config.text_weight * loss.text_nats + 1e-4 * loss.z_loss
-            return total, {"code_nats": loss.code_nats.mean().item(), "text_nats": loss.text_nats.item()}
+            parts = {"code_nats": loss.code_nats.mean().item(), "text_nats": loss.text_nats.item()}
+            if seen is None:
+                return total, parts
+            return total + config.text_weight * seen, parts | {"glance_nats": seen.item()}
 
         trainer.step(loss_of)
         if trainer.step_number % config.eval_every == 0 or trainer.step_number == config.steps:
@@ -139,7 +146,7 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
     """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
     dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
-    per code, dev_ask per text_id of an answer.
+    per code, dev_ask and dev_glance per text_id of an answer.
     """
     found: dict[str, float] = {}
     count = min(num_clips, len(rows.shard))
@@ -158,6 +165,9 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
         else:
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
+    if rows.mixture.glances:
+        nats = [text_loss(model, rows.glances(-1 - i, batch)) for i in range(max(1, count // batch))]
+        found["dev_glance"] = torch.stack(nats).mean().item()
     return found
 
 

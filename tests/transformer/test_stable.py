@@ -29,16 +29,17 @@ def test_row_of_a_product_is_the_same_among_2_to_1024_rows(width: tuple[int, int
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_row_of_a_feed_forward_is_the_same_among_many(threads: int) -> None:
+@pytest.mark.parametrize("d_ff", [704, 700, 1344])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_row_of_a_feed_forward_is_the_same_among_many(threads: int, d_ff: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        block = row_stable(tiny_gpt(d_ff=704)).blocks[0].feed_forward  # type: ignore[union-attr]
+        block = row_stable(tiny_gpt(d_ff=d_ff)).blocks[0].feed_forward  # type: ignore[union-attr]
         x = torch.randn(1023, 32, generator=torch.Generator().manual_seed(2))
         with torch.no_grad():
             few = torch.cat([block(some) for some in x.split(3)])  # type: ignore[operator]
-            for rows in (65, 97, 128, 513, 1023):
+            for rows in (65, 97, 128, 333, 512, 1023):
                 assert torch.equal(block(x[:rows]), few[:rows])  # type: ignore[operator]
     finally:
         torch.set_num_threads(before)
