@@ -24,9 +24,9 @@ from kinolenta.request import (
     check_best_of,
     check_progress,
     check_switches,
+    checked_options,
     first_frame_sampling,
     listed_seeds,
-    plain_numbers,
     repeated,
 )
 from kinolenta.tokenizer import TextTokenizer
@@ -143,7 +143,7 @@ class VideoPipeline:
         it. progress: called with (codes drawn, codes in all).
         Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
-        request = self._request(prompt, **plain_numbers(options))
+        request = self._request(prompt, **checked_options(options))
         clips = [clip for rows in request.batches() for clip in self._clips(request, rows)]
         clips = [request.best(clips[i : i + request.best_of]) for i in range(0, len(clips), request.best_of)]
         return clips if isinstance(prompt, (list, tuple)) else clips[0]
@@ -155,7 +155,7 @@ class VideoPipeline:
         the first frame is asked for.
         """
         require(not isinstance(prompt, (list, tuple)), PromptError, "a stream is of one prompt, not a list.")
-        request = self._request(prompt, **plain_numbers(options))
+        request = self._request(prompt, **checked_options(options))
         require(request.best_of == 1, ConfigError, "a stream is of one clip; best_of must be 1.")
         rows, stream, shown = slice(0, 1), self.decoder.stream(), 0
         for codes in request.frames(request.start(self.transformer, rows), rows):
@@ -232,6 +232,9 @@ class VideoPipeline:
             ConfigError,
             "negative_prompt needs guidance; give a guidance_scale other than 1.",
         )
+        away = None
+        if negative_prompt is not None:
+            away = self._encode(negative_prompt, truncate, "negative_prompt")
         sampling = SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p)
         sampling = sampling.changed(temperature, top_k, top_p)
         num_latent_frames = self._latent_frames(num_frames)
@@ -253,6 +256,13 @@ class VideoPipeline:
             "fewer (video_frames).",
         )
         require(
+            given is None or given.is_beginning or num_latent_frames <= self.transformer.config.grid[0],
+            ShapeError,
+            "key frames and borders need a clip of at most {} frames, which the model learned; got {}.",
+            self.num_frames,
+            self.decoder.config.num_frames(num_latent_frames),
+        )
+        require(
             best_of == 1 or scorer is not None or None not in prompts,
             ConfigError,
             "best_of chooses by the prompt; give one, or a scorer.",
@@ -270,7 +280,7 @@ class VideoPipeline:
                 sampling, first_frame_temperature, first_frame_top_k, first_frame_top_p
             ),
             guidance_scale=guidance_scale,
-            negative_ids=None if negative_prompt is None else self._encode(negative_prompt, truncate),
+            negative_ids=away,
             best_of=best_of,
             scorer=scorer,
             decoding=decoding,
@@ -320,11 +330,11 @@ class VideoPipeline:
     def _develop(self, codes: Tensor) -> NDArray[np.uint8]:
         return to_uint8(self.decoder.decode(codes[None]))[0]
 
-    def _encode(self, prompt: str | None, truncate: bool) -> list[int]:
+    def _encode(self, prompt: str | None, truncate: bool, name: str = "prompt") -> list[int]:
         if prompt is None:
             return []
         limit = self.transformer.config.text_len
-        return self.tokenizer.encode(check_prompt(prompt), max_length=limit, truncate=truncate)
+        return self.tokenizer.encode(check_prompt(prompt, name), max_length=limit, truncate=truncate)
 
     def _latent_frames(self, num_frames: int | None) -> int:
         if num_frames is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kinolenta.clip import Clip, Score
 from kinolenta.errors import PromptError, ShapeError, require
 from kinolenta.grid import GridPrompts
-from kinolenta.prompt import check_prompt
+from kinolenta.prompt import check_prompt, encode_whole
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, Reading, code_log_probs
 
@@ -36,9 +36,10 @@ class Reader:
 
     def answer(self, clip: Film, question: str) -> str:
         """``VideoPipeline.answer``."""
-        asked = check_prompt(question).strip()
+        asked = check_prompt(question, "question").strip()
         limit = self.transformer.config.text_len
-        ids = self.tokenizer.encode(asked if asked.endswith("?") else f"{asked}?", max_length=limit)
+        asked = asked if asked.endswith("?") else f"{asked}?"
+        ids = encode_whole(self.tokenizer, asked, limit, "question")
         reading = Reading(self.transformer, self._codes(clip)[None], [ids])
         return self.tokenizer.decode(reading.write(limit)[0])
 
@@ -51,7 +52,7 @@ class Reader:
             texts,
         )
         limit = self.transformer.config.text_len
-        text_ids = [self.tokenizer.encode(check_prompt(text), max_length=limit) for text in texts]
+        text_ids = [encode_whole(self.tokenizer, text, limit, "text") for text in texts]
         codes = self._codes(clip)[None]
         said = Reading(self.transformer, codes).log_probs(text_ids, [0] * len(text_ids))
         rows = codes.expand(len(text_ids) + 1, -1, -1, -1)

@@ -1,5 +1,6 @@
 """What one call of the pipeline asks for, checked and brought to the transformer's terms."""
 
+import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,14 +105,6 @@ class Request:
             return Generation(
                 transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options
             )
-        require(
-            given is None or given.is_beginning,
-            ShapeError,
-            "key frames and borders need a clip as long as the model learned or shorter: {} latent frames, "
-            "not {}.",
-            config.grid[0],
-            frames,
-        )
         return SlidingGeneration(transformer, texts, known_codes=known, num_latent_frames=frames, **options)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
@@ -146,11 +139,18 @@ class Request:
             yield codes
 
 
-def plain_numbers(options: Options) -> Options:
-    """The options with NumPy's numbers as Python's, which is what the checks know."""
+def checked_options(options: Options) -> Options:
+    """The options with NumPy's numbers as Python's, which is what the checks know, and without those that are
+    None: the default. Raises TypeError for a name that is none of them, as Python does.
+    """
+    for name in options.keys() - Options.__annotations__:
+        alike = difflib.get_close_matches(name, Options.__annotations__, 1)
+        hint = f"did you mean {alike[0]!r}?" if alike else f"choose from {', '.join(Options.__annotations__)}."
+        raise TypeError(f"there is no option {name!r}; {hint}")
     plain = {
         name: value.item() if isinstance(value, (np.integer, np.floating)) else value
         for name, value in options.items()
+        if value is not None
     }
     return cast("Options", plain)
 
@@ -214,4 +214,9 @@ def check_best_of(best_of: object, scorer: object) -> None:
         ConfigError,
         "scorer must be a function of a clip; got {!r}.",
         scorer,
+    )
+    require(
+        scorer is None or best_of > 1,
+        ConfigError,
+        "scorer chooses among candidates; ask for some with best_of, 2 or more.",
     )

@@ -94,7 +94,7 @@ def generate(
     # Everything that can be refused is refused before the seconds that loading takes.
     if prompt is not None:
         prompt = check_prompt(_from_stdin() if prompt == "-" else _decoded(prompt))
-    away = None if negative_prompt is None else check_prompt(_decoded(negative_prompt))
+    away = None if negative_prompt is None else check_prompt(_decoded(negative_prompt), "negative_prompt")
     from kinolenta.media import check_output, read_image, read_video
 
     check_output(output, overwrite=overwrite)

@@ -32,7 +32,7 @@ def answer(
     from kinolenta.media import read_video
     from kinolenta.prompt import check_prompt
 
-    check_prompt(question)
+    check_prompt(question, "question")
     read_video(clip, max_frames=1)
     from kinolenta.pipeline import VideoPipeline
 
@@ -57,7 +57,7 @@ def score(
 
     read_video(clip, max_frames=1)
     for text in texts:
-        check_prompt(text)
+        check_prompt(text, "text")
     from kinolenta.pipeline import VideoPipeline
 
     scores = VideoPipeline.from_pretrained(model).score(clip, texts)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kinolenta.errors import ConfigError, KinolentaError, MediaError, ShapeError
+from kinolenta.errors import ConfigError, MediaError, PromptError, ShapeError
 from kinolenta.pipeline import VideoPipeline
 from tests.end_to_end.test_pipeline import PROMPT, write_model
 
@@ -116,8 +116,11 @@ def test_questions_are_answered(pipe: VideoPipeline, tmp_path: Path) -> None:
     assert isinstance(text, str) and text == pipe.answer(clip, " кто это ")
     assert isinstance(pipe.answer(clip.save(tmp_path / "clip.mp4"), "какой фон?"), str)
     for question in ("", "12?", None, "слово " * 200):
-        with pytest.raises(KinolentaError):
+        with pytest.raises(PromptError, match=r"^question ") as caught:
             pipe.answer(clip, question)  # type: ignore[arg-type]
+        assert "truncate" not in str(caught.value)
+    with pytest.raises(PromptError, match=r"^text is \d+ tokens; this model takes \d+\. Shorten it\.$"):
+        pipe.score(clip, ["слово " * 200])
 
 
 @pytest.mark.parametrize(
@@ -135,8 +138,8 @@ def test_questions_are_answered(pipe: VideoPipeline, tmp_path: Path) -> None:
         ({"keyframes": {4: PICTURE}, "video": FILM[:5]}, ConfigError, "lies within the video"),
         ({"keyframes": {0: PICTURE}, "video": FILM[:5]}, ConfigError, "lies within the video"),
         ({"keyframes": {4: np.zeros((1, 4000, 3), np.uint8)}}, MediaError, "4000x1 px"),
-        ({"last_image": PICTURE, "num_frames": 17}, ShapeError, "as long as the model learned"),
-        ({"video": FILM, "border": 1, "num_frames": 17}, ShapeError, "as long as the model learned"),
+        ({"last_image": PICTURE, "num_frames": 17}, ShapeError, "at most 9 frames, .*; got 17"),
+        ({"video": FILM, "border": 1, "num_frames": 17}, ShapeError, "at most 9 frames, .*; got 17"),
         ({"border": 1}, ConfigError, "how wide a rim of a video"),
         ({"video": FILM, "border": 2}, ShapeError, r"border is 2; .* in 1\.\.1"),
         ({"num_frames": 4097}, ShapeError, "at most 4093"),

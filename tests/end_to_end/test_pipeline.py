@@ -11,7 +11,7 @@ from kinolenta.clip import Clip
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import CheckpointError, ConfigError, KinolentaError, MediaError, PromptError, ShapeError
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.request import MAX_BATCH
+from kinolenta.request import MAX_BATCH, Options
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig
 
@@ -177,6 +177,11 @@ def test_bad_input_is_refused_in_one_sentence(
     with pytest.raises(error, match=message) as caught:
         pipe(prompt if isinstance(prompt, str) else [prompt], **options)  # type: ignore[list-item]
     assert "\n" not in str(caught.value)
+
+
+def test_none_is_the_default_of_every_option(pipe: VideoPipeline) -> None:
+    clip = pipe(PROMPT, **dict.fromkeys(Options.__annotations__))  # type: ignore[call-overload]
+    assert np.array_equal(clip.codes, pipe(PROMPT).codes)
 
 
 @pytest.mark.parametrize("prompt", [5, b"x", {}, {"кот"}])

@@ -63,6 +63,24 @@ def test_a_question_stands_left_and_its_answer_right(shard: Shard) -> None:
     assert torch.equal(unpacked.codes, shard.codes.flatten(1))
 
 
+def test_a_glance_is_one_later_frame_and_what_can_be_told_from_it(shard: Shard) -> None:
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(glances=3))
+    strip = rows.glances(5, 40)
+    again = rows.glances(5, 40)
+    assert torch.equal(strip.token_ids, again.token_ids) and torch.equal(strip.order, again.order)  # type: ignore[arg-type]
+    assert not torch.equal(rows.glances(6, 40).token_ids, strip.token_ids)
+    assert strip.num_codes == 4 and strip.order is not None
+    assert (strip.order == torch.arange(4, 8)).all()  # the second of two latent frames
+    unpacked = rows.layout.unpack(strip)
+    known = {("кто это?", "кошка"): 0, ("что это?", "мяч"): 2}  # what a dog does takes a clip to tell
+    seen = set()
+    for left, right, codes in zip(unpacked.left, unpacked.right, unpacked.codes, strict=True):
+        number = known[said(rows, left), said(rows, right)]  # type: ignore[index]
+        assert torch.equal(codes, shard.codes[number, 1].flatten())
+        seen.add(number)
+    assert seen == {0, 2}
+
+
 def test_given_codes_stand_first_and_keep_their_places(shard: Shard) -> None:
     rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(given=1.0))
     orders = set()
@@ -112,6 +130,8 @@ def test_tasks_come_in_their_shares_and_every_clip_once_an_epoch(shard: Shard, l
 def test_what_cannot_be_mixed_is_refused(shard: Shard, longer: Shard) -> None:
     with pytest.raises(ConfigError, match="nor more than 1 together"):
         MixtureConfig(ask=0.6, given=0.6)
+    with pytest.raises(ConfigError, match="glances must not be negative"):
+        MixtureConfig(glances=-1)
     with pytest.raises(DataError, match="the model takes 2 latent frames; codes have 7"):
         Rows(longer, TOKENIZER, CONFIG, MixtureConfig())
     with pytest.raises(DataError, match="long_codes 2"):

@@ -70,6 +70,17 @@ def test_training_lowers_the_loss_and_writes_the_model(tmp_path: Path) -> None:
     assert (folder / "model.safetensors").exists() and (folder / "config.json").exists()
 
 
+def test_glances_are_learned_from_beside_the_batch(tmp_path: Path) -> None:
+    small_shard(tmp_path / "codes")
+    config = small_config(tmp_path, steps=40, eval_every=20, mixture={"glances": 4}, text_weight=1.0)
+    rates = config.optim.to_dict() | {"learning_rate": 0.02, "muon_learning_rate": 0.02}
+    train(TransformerTrainConfig.from_dict(config.to_dict() | {"optim": rates}), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
+    nats = [line["glance_nats"] for line in lines if "glance_nats" in line]
+    assert nats[-1] < 0.6 * nats[0]
+    assert all(line["dev_glance"] > 0 for line in lines if "dev_nats" in line)
+
+
 def test_training_goes_on_from_a_model_with_wrong_codes_among_its_inputs(tmp_path: Path) -> None:
     small_shard(tmp_path / "codes")
     first = train(small_config(tmp_path), tmp_path / "first")
