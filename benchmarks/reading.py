@@ -1,14 +1,11 @@
 """What the model reads in clips, and what its own scores are worth.
 
-    python benchmarks/reading.py --clips 100 --best-of 8 --prompts 50
+    python benchmarks/reading.py --clips 100
 
 Held-out scenes are rendered and encoded. The model writes a caption of each and answers questions about it,
 in wordings of training and in others; rules decide what a caption names (``kinolenta.evaluation.wording``),
 and beside each share stands what the best constant answer would reach. Every text is scored against every
-clip by log p(text | clip), less what the text scores on average. Then some captions become several clips
-each, and the one with the highest log p(text | clip), which ``best_of`` takes, is compared with one at
-random, by the judge: is the motion right, and the background too; likewise the one with the highest gain,
-log p(clip | text) - log p(clip). The last line is JSON.
+clip by log p(text | clip), less what the text scores on average. The last line is JSON.
 """
 
 import argparse
@@ -29,9 +26,8 @@ from quality import real_clips  # beside this file
 
 from kinolenta.data.questions import KINDS, Question, kinds_of, question
 from kinolenta.data.scene import Scene
-from kinolenta.evaluation.judge import Judge
 from kinolenta.evaluation.quality import Share, held_out
-from kinolenta.evaluation.retrieval import bootstrap, centred, recall
+from kinolenta.evaluation.retrieval import centred, recall
 from kinolenta.evaluation.wording import said_background, said_motion
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import Reading
@@ -46,8 +42,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
     parser.add_argument("--split", default="T1", choices=("dev", "T1", "T2", "T4"))
     parser.add_argument("--clips", type=int, default=100, help="clips to read, and texts to match (100)")
-    parser.add_argument("--prompts", type=int, default=50, help="captions to draw candidates for (50)")
-    parser.add_argument("--best-of", type=int, default=8, help="candidates of each (8)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -109,47 +103,11 @@ def matching(pipe: VideoPipeline, codes: torch.Tensor, captions: list[str]) -> d
     }
 
 
-def choosing(
-    pipe: VideoPipeline, judge: Judge, scenes: list[Scene], captions: list[str], options: argparse.Namespace
-) -> dict[str, Any]:
-    """First candidate, best by each of the model's own scores, and what a judge would have chosen."""
-    right: list[list[bool]] = []
-    scores: dict[str, list[list[float]]] = {"text": [], "gain": []}
-    for number, (scene, text) in enumerate(zip(tqdm(scenes, file=sys.stderr), captions, strict=True)):
-        clips: list[Any] = []
-
-        def look(clip: Any, clips: list[Any] = clips) -> float:
-            clips.append(clip)
-            return 0.0
-
-        pipe(text, seed=options.seed + number, best_of=options.best_of, scorer=look)
-        seen = judge(np.stack([clip.frames for clip in clips]))
-        pairs = zip(seen.motions, seen.backgrounds, strict=True)
-        right.append([pair == (scene.motion, scene.background) for pair in pairs])
-        scores["text"].append([clip.text_log_prob for clip in clips])
-        scores["gain"].append([clip.score for clip in clips])
-    verdicts = np.array(right, dtype=float)
-    found: dict[str, Any] = {
-        "first": Share(int(verdicts[:, 0].sum()), len(verdicts)).to_dict(),
-        "any": round(float(verdicts.mean()), 4),
-        "one of them": round(float(verdicts.max(1).mean()), 4),
-    }
-    for name, values in scores.items():
-        chosen = np.take_along_axis(verdicts, np.argmax(values, 1)[:, None], 1)[:, 0]
-        gain = chosen - verdicts.mean(1)  # against a candidate at random, which the first is
-        low, high = bootstrap(gain)
-        more = {"mean": round(float(gain.mean()), 4), "low": round(low, 4), "high": round(high, 4)}
-        found[name] = {"best": Share(int(chosen.sum()), len(verdicts)).to_dict(), "more": more}
-    return found
-
-
 def main() -> None:
     options = parse()
-    pipe, judge = VideoPipeline.from_pretrained(options.model), Judge.load()
-    scenes, captions = held_out(max(options.clips, options.prompts), split=options.split, seed=options.seed)
-    frames = real_clips(scenes[: options.clips], pipe.height)
-    codes = torch.stack([pipe.encode(clip) for clip in frames])
-    seen, texts = scenes[: options.clips], captions[: options.clips]
+    pipe = VideoPipeline.from_pretrained(options.model)
+    seen, texts = held_out(options.clips, split=options.split, seed=options.seed)
+    codes = torch.stack([pipe.encode(clip) for clip in real_clips(seen, pipe.height)])
     print(f"reading  |  {options.split}, seed {options.seed}, torch {torch.__version__}\n")
     captioned = captioning(pipe, codes, seen, texts)
     tables = {"captions": captioned}
@@ -164,16 +122,7 @@ def main() -> None:
     print(f"\nof {options.clips}, chance {1 / options.clips:.0%} at 1 and {10 / options.clips:.0%} at 10")
     for name, value in found.items():
         print(f"  {name:<22}{value:7.1%}")
-    best = choosing(pipe, judge, scenes[: options.prompts], captions[: options.prompts], options)
-    print(
-        f"\n{options.prompts} captions, {options.best_of} candidates each; motion and background both right"
-    )
-    print(f"  any candidate         {best['any']:7.1%}")
-    print(f"  one of them is right  {best['one of them']:7.1%}")
-    for name in ("text", "gain"):
-        more = "{mean:+.1%} [{low:+.1%} {high:+.1%}]".format(**best[name]["more"])
-        print(f"  best by {name:<14}{best[name]['best']['share']:7.1%}   more than any {more}")
-    print(json.dumps({"benchmark": "reading", "clips": options.clips, **tables, **found, "best_of": best}))
+    print(json.dumps({"benchmark": "reading", "clips": options.clips, **tables, **found}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinolenta.clip import Clip
-from kinolenta.errors import ConfigError, ShapeError, require
+from kinolenta.errors import ConfigError, require
 from kinolenta.grid import GridPrompt
 from kinolenta.transformer import GPT, Generation, SamplingConfig, SlidingGeneration
 
@@ -140,12 +140,12 @@ class Request:
 
 
 def checked_options(options: Options) -> Options:
-    """The options with NumPy's numbers as Python's, which is what the checks know, and without those that are
-    None: the default. Raises TypeError for a name that is none of them, as Python does.
+    """The options with NumPy's numbers as Python's, which is what the checks know, and without those that
+    are None: the default. Raises TypeError for a name that is none of them, as Python does.
     """
     for name in options.keys() - Options.__annotations__:
         alike = difflib.get_close_matches(name, Options.__annotations__, 1)
-        hint = f"did you mean {alike[0]!r}?" if alike else f"choose from {', '.join(Options.__annotations__)}."
+        hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(Options.__annotations__)}."
         raise TypeError(f"there is no option {name!r}; {hint}")
     plain = {
         name: value.item() if isinstance(value, (np.integer, np.floating)) else value

@@ -59,6 +59,11 @@ def text_loss(model: GPT, strip: Strip) -> Tensor:
     return _text_nats(model, strip, model(strip))
 
 
+def right_tokens(strip: Strip) -> int:
+    """How many right text_ids and <eos> a strip holds: what its mean is taken over."""
+    return int((strip.length - strip.code_start - strip.num_codes - 1).clamp(min=0).sum())
+
+
 def _text_nats(model: GPT, strip: Strip, hidden: Tensor) -> Tensor:
     """Predicted slots: all after <eov>, to <eos>."""
     slots = torch.arange(hidden.shape[1], device=hidden.device)

@@ -47,7 +47,7 @@ class SplitLinear(nn.Linear):
 
 
 def gated(gate: Tensor, value: Tensor) -> Tensor:
-    """silu(gate) * value, halves of one tensor, [rows, width]; a row's bits do not depend on how many there are.
+    """silu(gate) * value, halves of one tensor, [rows, width]; a row's bits do not depend on their number.
 
     The last numbers of a thread's share are rounded otherwise unless they fill a pair of vector registers;
     where shares would end anywhere, so few rows are taken at once that one thread does them.

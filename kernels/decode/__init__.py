@@ -52,8 +52,8 @@ def decode_plan(
     scale: float | None = None,
     backend: str = "auto",
 ) -> Decode:
-    """``decode_attention`` for tensors like these, called with (q, k, v, cache): checked and laid out once for
-    all layers of a pass. Arguments and errors are those of ``decode_attention``.
+    """``decode_attention`` for tensors like these, called with (q, k, v, cache): checked and laid out once
+    for all layers of a pass. Arguments and errors are those of ``decode_attention``.
     """
     keys, values = cache
     batch, heads, n, width = q.shape

@@ -10,8 +10,8 @@ Append: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 def append_plan(start: int | Tensor, batch: int, n: int, device: torch.device) -> Append:
-    """What writes k and v [b, h_kv, n, d] into keys and values [b, h_kv, slots, d] from slot ``start`` of each
-    row on; called with (k, v, keys, values).
+    """What writes k and v [b, h_kv, n, d] into keys and values [b, h_kv, slots, d], from slot ``start`` of
+    each row on; called with (k, v, keys, values).
     """
     if isinstance(start, int):
 

@@ -38,7 +38,7 @@ class MixtureConfig(Config):
     """Shares of the rows that are not plain, and the share of captions that move to the right of the clip.
 
     glances: rows of a single latent frame and a question about it, that many a step beside the batch. One
-    costs an eighth of a whole clip's row, and what is seen at a glance is most of what there is to learn.
+    costs less than a quarter of a clip's row, and what is seen at a glance is most of what there is to learn.
     """
 
     ask: float = 0.0

@@ -17,7 +17,7 @@ from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.loss import strip_loss, text_loss
+from kinolenta.transformer.loss import right_tokens, strip_loss, text_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TransformerTrainConfig(Config):
     start: folder of a trained transformer to go on from, or None. mixture: shares of the tasks.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
-    text_weight: weight of the right texts' loss, and of that of the answers to glances.
+    text_weight: weight of the right texts' loss, a mean over the batch and the glances together.
     """
 
     start: str | None = None
@@ -106,12 +106,15 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         ) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 loss = strip_loss(model, strip, shown)
-                seen = None if glances is None else text_loss(model, glances)
-            total = loss.code_nats.mean() + config.text_weight * loss.text_nats + 1e-4 * loss.z_loss
-            parts = {"code_nats": loss.code_nats.mean().item(), "text_nats": loss.text_nats.item()}
-            if seen is None:
-                return total, parts
-            return total + config.text_weight * seen, parts | {"glance_nats": seen.item()}
+                text_nats, parts = loss.text_nats, {"text_nats": loss.text_nats.item()}
+                if glances is not None:
+                    seen = text_loss(model, glances)
+                    parts["glance_nats"] = seen.item()
+                    share = right_tokens(glances) / (right_tokens(glances) + right_tokens(strip))
+                    text_nats = share * seen + (1 - share) * text_nats
+            code_nats = loss.code_nats.mean()
+            total = code_nats + config.text_weight * text_nats + 1e-4 * loss.z_loss
+            return total, {"code_nats": code_nats.item(), **parts}
 
         trainer.step(loss_of)
         if trainer.step_number % config.eval_every == 0 or trainer.step_number == config.steps:

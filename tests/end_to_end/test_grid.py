@@ -129,7 +129,7 @@ def test_streams_and_decodings_agree_on_what_is_given(
         ({"scorer": len}, ConfigError, "ask for some with best_of"),
         ({"negative_prompt": ""}, KinolentaError, "^negative_prompt is empty"),
         ({"sed": 1}, TypeError, "no option 'sed'; did you mean 'seed'"),
-        ({"quux": None}, TypeError, "choose from image, rows"),
+        ({"quux": None}, TypeError, "there are image, rows"),
         ({"negative_prompt": "дождь", "guidance_scale": 1.0}, ConfigError, "needs guidance"),
         ({"first_frame_temperature": -1.0}, ConfigError, "temperature is"),
     ],
