@@ -40,7 +40,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--best-of", type=int, default=8, help="candidates of each (8)")
     parser.add_argument("--guidance-scale", type=float, help="the model's own unless given; 1 is none")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.best_of < 2:
+        parser.error("--best-of must be 2 or more: there is nothing to choose from one.")
+    return options
 
 
 def main() -> None:
@@ -80,7 +83,8 @@ def main() -> None:
             more = "{mean:+.1%} [{low:+.1%} {high:+.1%}]".format(**row[name]["more"])
             print(f"  best by {name:<14}{row[name]['best']:7.1%}   more than one at random {more}")
         print(f"  the best there is     {row['most']:7.1%}")
-    facts = {"prompts": options.prompts, "best_of": options.best_of, "guidance_scale": scale}
+    facts = {name: getattr(options, name) for name in ("split", "seed", "prompts", "best_of")}
+    facts["guidance_scale"] = scale
     raw = {"factors": verdicts.astype(int).tolist(), **scores}
     print(json.dumps({"benchmark": "best_of", **facts, "measures": found, "raw": raw}))
 

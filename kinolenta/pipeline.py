@@ -15,7 +15,7 @@ from kinolenta.errors import CheckpointError, ConfigError, PromptError, ShapeErr
 from kinolenta.grid import GridPrompts
 from kinolenta.media import check_policy
 from kinolenta.pixels import to_float, to_uint8
-from kinolenta.prompt import check_prompt
+from kinolenta.prompt import check_prompt, named
 from kinolenta.reader import Film, Reader
 from kinolenta.request import (
     Options,
@@ -155,9 +155,11 @@ class VideoPipeline:
         the first frame is asked for.
         """
         require(not isinstance(prompt, (list, tuple)), PromptError, "a stream is of one prompt, not a list.")
-        request = self._request(prompt, **checked_options(options))
-        require(request.best_of == 1, ConfigError, "a stream is of one clip; best_of must be 1.")
-        rows, stream, shown = slice(0, 1), self.decoder.stream(), 0
+        options = checked_options(options)
+        one = options.get("best_of", 1) == 1 and "scorer" not in options
+        require(one, ConfigError, "a stream is of one clip; it takes no best_of and no scorer.")
+        request, rows = self._request(prompt, **options), slice(0, 1)
+        stream, shown = self.decoder.stream(), 0
         for codes in request.frames(request.start(self.transformer, rows), rows):
             frames = request.pixels(to_uint8(stream.push(codes[:, -1:]))[0], shown)
             shown += len(frames)
@@ -333,8 +335,9 @@ class VideoPipeline:
     def _encode(self, prompt: str | None, truncate: bool, name: str = "prompt") -> list[int]:
         if prompt is None:
             return []
-        limit = self.transformer.config.text_len
-        return self.tokenizer.encode(check_prompt(prompt, name), max_length=limit, truncate=truncate)
+        text, limit = check_prompt(prompt, name), self.transformer.config.text_len
+        with named(name):
+            return self.tokenizer.encode(text, max_length=limit, truncate=truncate)
 
     def _latent_frames(self, num_frames: int | None) -> int:
         if num_frames is None:

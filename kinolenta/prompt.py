@@ -1,9 +1,12 @@
 """What may be given as a text: the check that every way in shares, before anything large is loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from kinolenta.errors import PromptError
 from kinolenta.tokenizer import MAX_PROMPT_CHARS, TextTokenizer, checked_text
 
-__all__ = ["MAX_PROMPT_CHARS", "check_prompt", "encode_whole"]
+__all__ = ["MAX_PROMPT_CHARS", "check_prompt", "encode_whole", "named"]
 
 
 def check_prompt(prompt: object, name: str = "prompt") -> str:
@@ -11,13 +14,20 @@ def check_prompt(prompt: object, name: str = "prompt") -> str:
 
     name: what the error calls it. Whether it fits the model's number of tokens is for the tokenizer to say.
     """
-    try:
+    with named(name):
         text = checked_text(prompt)
+    if not any(character.isalpha() for character in text):
+        raise PromptError(f"{name} {text[:40]!r} must contain words; write a few.")
+    return str(prompt)
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Errors of the tokenizer, which knows of prompts only, in the name of what was given."""
+    try:
+        yield
     except PromptError as error:
         raise PromptError(name + str(error).removeprefix("prompt")) from None
-    if not any(character.isalpha() for character in text):
-        raise PromptError(f"{name} {text[:40]!r} must contain words; describe the clip in a few.")
-    return str(prompt)
 
 
 def encode_whole(tokenizer: TextTokenizer, text: str, limit: int, name: str) -> list[int]:

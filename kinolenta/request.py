@@ -143,7 +143,7 @@ def checked_options(options: Options) -> Options:
     """The options with NumPy's numbers as Python's, which is what the checks know, and without those that
     are None: the default. Raises TypeError for a name that is none of them, as Python does.
     """
-    for name in options.keys() - Options.__annotations__:
+    for name in sorted(options.keys() - Options.__annotations__):
         alike = difflib.get_close_matches(name, Options.__annotations__, 1)
         hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(Options.__annotations__)}."
         raise TypeError(f"there is no option {name!r}; {hint}")

@@ -127,7 +127,7 @@ def checked_text(text: object) -> str:
     normalized = normalize(text)
     if not normalized:
         raise PromptError(
-            "prompt is empty once white space and invisible characters are removed; describe the clip."
+            "prompt is empty once white space and invisible characters are removed; write a few words."
         )
     return normalized
 

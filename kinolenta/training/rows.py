@@ -96,6 +96,14 @@ class Rows:
             "none" if longer is None else longer.codes.shape[1],
         )
 
+        asked = {question.kind for about in shard.questions for question in about}
+        require(
+            mixture.glances == 0 or bool(asked & GLANCES.keys()),
+            DataError,
+            "glances need questions about {}; the codes have none.",
+            ", ".join(GLANCES),
+        )
+
     def batch(self, step: int, size: int) -> Strip:
         """Rows of all tasks, drawn by the shares."""
         rng = random.Random(f"{self.seed}/{step}")
@@ -105,9 +113,8 @@ class Rows:
         dropped = [rng.random() < mixture.caption_dropout for _ in tasks]
         return self.strip(tasks, dropped, [self._number(step * size + i) for i in range(size)], rng)
 
-    def glances(self, step: int, size: int) -> Strip:
+    def glances(self, rng: random.Random, size: int) -> Strip:
         """Rows of the task "glance": a question that a single frame can answer, about clips at random."""
-        rng = random.Random(f"{self.seed}/{step}/glance")
         rows = []
         while len(rows) < size:
             number = rng.randrange(len(self.shard))

@@ -99,7 +99,9 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
         shown = draft(model, shown, config.draft_window, generator) if config.draft_window else shown
-        glances = rows.glances(step, config.mixture.glances) if config.mixture.glances else None
+        glances = None
+        if config.mixture.glances:
+            glances = rows.glances(random.Random(f"{config.seed}/{step}/glance"), config.mixture.glances)
 
         def loss_of(
             strip: Strip = strip, shown: Strip = shown, glances: Strip | None = glances
@@ -169,8 +171,8 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
     if rows.mixture.glances:
-        nats = [text_loss(model, rows.glances(-1 - i, batch)) for i in range(max(1, count // batch))]
-        found["dev_glance"] = torch.stack(nats).mean().item()
+        rng = random.Random("evaluate/glance")
+        found["dev_glance"] = text_loss(model, rows.glances(rng, count)).item()
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinolenta.errors import ConfigError, KinolentaError, MediaError, ShapeError
+from kinolenta.errors import ConfigError, KinolentaError, MediaError, PromptError, ShapeError
 from kinolenta.media import resize, write
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import code_log_probs
@@ -128,7 +128,8 @@ def test_streams_and_decodings_agree_on_what_is_given(
         ({"best_of": 2, "scorer": 5}, ConfigError, "function of a clip"),
         ({"scorer": len}, ConfigError, "ask for some with best_of"),
         ({"negative_prompt": ""}, KinolentaError, "^negative_prompt is empty"),
-        ({"sed": 1}, TypeError, "no option 'sed'; did you mean 'seed'"),
+        ({"negative_prompt": "слово " * 200}, PromptError, r"^negative_prompt is \d+ tokens"),
+        ({"sed": 1, "seeed": 2}, TypeError, "no option 'sed'; did you mean 'seed'"),
         ({"quux": None}, TypeError, "there are image, rows"),
         ({"negative_prompt": "дождь", "guidance_scale": 1.0}, ConfigError, "needs guidance"),
         ({"first_frame_temperature": -1.0}, ConfigError, "temperature is"),

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,9 @@ def test_a_question_stands_left_and_its_answer_right(shard: Shard) -> None:
 
 def test_a_glance_is_one_later_frame_and_what_can_be_told_from_it(shard: Shard) -> None:
     rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(glances=3))
-    strip = rows.glances(5, 40)
-    again = rows.glances(5, 40)
+    strip, again, other = (rows.glances(random.Random(seed), 40) for seed in (5, 5, 6))
     assert torch.equal(strip.token_ids, again.token_ids) and torch.equal(strip.order, again.order)  # type: ignore[arg-type]
-    assert not torch.equal(rows.glances(6, 40).token_ids, strip.token_ids)
+    assert not torch.equal(other.token_ids, strip.token_ids)
     assert strip.num_codes == 4 and strip.order is not None
     assert (strip.order == torch.arange(4, 8)).all()  # the second of two latent frames
     unpacked = rows.layout.unpack(strip)
@@ -128,11 +128,15 @@ def test_tasks_come_in_their_shares_and_every_clip_once_an_epoch(shard: Shard, l
 
 
 def test_what_cannot_be_mixed_is_refused(shard: Shard, longer: Shard) -> None:
+    dog = shard.questions[1]  # what it does: no frame tells
     with pytest.raises(ConfigError, match="nor more than 1 together"):
         MixtureConfig(ask=0.6, given=0.6)
     with pytest.raises(ConfigError, match="glances must not be negative"):
         MixtureConfig(glances=-1)
     with pytest.raises(DataError, match="the model takes 2 latent frames; codes have 7"):
         Rows(longer, TOKENIZER, CONFIG, MixtureConfig())
+    with pytest.raises(DataError, match=r"glances need questions about what, .*; the codes have none"):
+        silent = replace(shard, questions=[about if about[:1] == dog else [] for about in shard.questions])
+        Rows(silent, TOKENIZER, CONFIG, MixtureConfig(glances=4))
     with pytest.raises(DataError, match="long_codes 2"):
         Rows(shard, TOKENIZER, CONFIG, MixtureConfig(later=0.5), longer=shard)
