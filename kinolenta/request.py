@@ -216,7 +216,7 @@ def check_best_of(best_of: object, scorer: object) -> None:
         scorer,
     )
     require(
-        scorer is None or best_of > 1,
+        scorer is None or best_of != 1,
         ConfigError,
         "scorer chooses among candidates; ask for some with best_of, 2 or more.",
     )

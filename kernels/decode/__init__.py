@@ -96,9 +96,11 @@ def _attend(q: Tensor, keys: Tensor, mask: Mask, scale: float, backend: str) -> 
     """Attention over a cache that holds the new slots already."""
     if backend == "sdpa" and not isinstance(mask.start, int):
         return sdpa_window(q, keys, mask, scale)
-    attention = {"reference": reference_attention, "sdpa": sdpa_attention}.get(backend)
-    if attention is None:  # a long prompt: the training kernel is made for it
-        from kinolenta.kernels.attention.triton import triton_attention as attention
+    attention = reference_attention if backend == "reference" else sdpa_attention
+    if backend == "triton":  # a long prompt: the training kernel is made for it
+        from kinolenta.kernels.attention.triton import triton_attention
+
+        attention = triton_attention
     if not isinstance(mask.start, int):
         return lambda q, keys, values: attention(q, keys, values, mask, scale)
     stop = mask.start + q.shape[2]  # only what is written is read: cheaper, and free of what lies behind

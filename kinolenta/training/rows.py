@@ -115,7 +115,7 @@ class Rows:
 
     def glances(self, rng: random.Random, size: int) -> Strip:
         """Rows of the task "glance": a question that a single frame can answer, about clips at random."""
-        rows = []
+        rows: list[_Row] = []
         while len(rows) < size:
             number = rng.randrange(len(self.shard))
             fitting = [question for question in self.shard.questions[number] if question.kind in GLANCES]
