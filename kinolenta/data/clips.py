@@ -12,7 +12,7 @@ import numpy as np
 
 from kinolenta.data.captions import caption
 from kinolenta.data.film import FilmBank, Window
-from kinolenta.data.questions import Question, kinds_of, question
+from kinolenta.data.questions import Question, all_questions
 from kinolenta.data.render import render
 from kinolenta.data.sampling import sample_scene
 from kinolenta.data.scene import Scene
@@ -57,10 +57,10 @@ class ClipSet:
             return item.caption
         return caption(item, random.Random(self._digest(index) + variant))
 
-    def questions(self, index: int) -> list[Question]:
-        """A question of each kind that clip number ``index`` has an answer to; none about the film."""
+    def questions(self, index: int, wordings: int = 1) -> list[Question]:
+        """Questions that clip number ``index`` answers, each in some wordings; none about the film."""
         item, rng = self.item(index), random.Random(self._digest(index) - 1)
-        return [] if isinstance(item, Window) else [question(item, rng, kind) for kind in kinds_of(item)]
+        return [] if isinstance(item, Window) else all_questions(item, rng, wordings)
 
     def _rng(self, index: int) -> random.Random:
         return random.Random(self._digest(index))

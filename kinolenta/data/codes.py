@@ -158,5 +158,5 @@ def _open(config: CodesConfig, cache: Path, encode: Callable[[np.ndarray], Tenso
 def _draw(numbers: range) -> tuple[np.ndarray, list[list[str]], list[list[Question]]]:
     frames = np.stack([_clips.frames(number, _config.size, _config.num_frames) for number in numbers])
     captions = [[_clips.caption(number, n) for n in range(_config.wordings)] for number in numbers]
-    questions = [_clips.questions(number) for number in numbers]
+    questions = [_clips.questions(number, _config.wordings) for number in numbers]
     return _encode(frames).to(torch.int32).numpy(), captions, questions

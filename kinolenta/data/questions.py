@@ -15,23 +15,71 @@ from kinolenta.errors import DataError, require
 
 KINDS = ("what", "motion", "where to", "background", "count", "colour")
 
-# {noun}: the thing, with its numeral; {many}: genitive plural; {do}: делает or делают; {move}: likewise.
+# {noun}: the thing, with its numeral; {many}: genitive plural; {do}: делает or делают; {move}: likewise;
+# {is_}: находится or находятся.
 _WHAT = {
-    True: Wording(("кто это?", "кто на видео?", "кого ты видишь?"), ("кто здесь?", "кто показан на видео?")),
-    False: Wording(("что это?", "что на видео?", "что ты видишь?"), ("что здесь?", "что показано на видео?")),
-}
+    True: Wording(
+        (
+            "кто это?", "кто на видео?", "кого ты видишь?", "кто тут?", "кто в кадре?", "кто виден на видео?",
+            "кто тут у нас?", "скажи, кто это?", "кто изображен?", "что это?", "что на видео?",
+        ),
+        ("кто здесь?", "кто показан на видео?"),
+    ),
+    False: Wording(
+        (
+            "что это?", "что на видео?", "что ты видишь?", "что тут?", "что в кадре?", "что видно на видео?",
+            "что тут у нас?", "скажи, что это?", "что изображено?", "что это такое?",
+            "какой предмет в кадре?",
+        ),
+        ("что здесь?", "что показано на видео?"),
+    ),
+}  # fmt: skip
 _MOTION = Wording(
-    ("что {do} {noun}?", "что тут {do} {noun}?", "что происходит?"), ("что на видео {do} {noun}?",)
-)
+    (
+        "что {do} {noun}?", "что тут {do} {noun}?", "что происходит?", "что {do} {noun} в кадре?",
+        "что сейчас {do} {noun}?", "что здесь происходит?", "скажи, что {do} {noun}?",
+    ),
+    ("что на видео {do} {noun}?",),
+)  # fmt: skip
 _WHERE_TO = Wording(
-    ("куда {move} {noun}?", "в какую сторону {move} {noun}?"), ("в каком направлении {move} {noun}?",)
-)
+    (
+        "куда {move} {noun}?", "в какую сторону {move} {noun}?", "куда тут {move} {noun}?",
+        "куда {move} {noun} в кадре?", "{noun} {move} в какую сторону?", "скажи, куда {move} {noun}?",
+    ),
+    ("в каком направлении {move} {noun}?",),
+)  # fmt: skip
 _GROUND = {
-    "colour": Wording(("какого цвета фон?", "какой фон?", "на каком фоне это?"), ("какой цвет у фона?",)),
-    "place": Wording(("какой фон?", "что вокруг?", "где это?", "что на фоне?"), ("что на заднем плане?",)),
-}
-_COUNT = Wording(("сколько {many}?", "сколько здесь {many}?"), ("сколько {many} на видео?",))
-_COLOUR = Wording(("какого цвета {noun}?",), ("а какого цвета {noun}?",))
+    "colour": Wording(
+        (
+            "какого цвета фон?", "какой фон?", "на каком фоне это?", "какой тут фон?", "какой здесь фон?",
+            "фон какого цвета?", "какой цвет фона?", "какого цвета задний план?", "какой задний план?",
+            "скажи, какого цвета фон?", "на каком фоне {noun}?",
+        ),
+        ("какой цвет у фона?",),
+    ),
+    "place": Wording(
+        (
+            "какой фон?", "что вокруг?", "где это?", "что на фоне?", "на каком фоне это?", "какой тут фон?",
+            "какой здесь фон?", "какой задний план?", "что сзади?", "что позади?", "где это происходит?",
+            "где {is_} {noun}?", "что видно на фоне?", "скажи, какой фон?", "на каком фоне {noun}?",
+        ),
+        ("что на заднем плане?",),
+    ),
+}  # fmt: skip
+_COUNT = Wording(
+    (
+        "сколько {many}?", "сколько здесь {many}?", "сколько тут {many}?", "сколько {many} в кадре?",
+        "сколько всего {many}?", "сколько {many} ты видишь?", "скажи, сколько тут {many}?",
+    ),
+    ("сколько {many} на видео?",),
+)  # fmt: skip
+_COLOUR = Wording(
+    (
+        "какого цвета {noun}?", "какого {noun} цвета?", "{noun} какого цвета?", "какого цвета тут {noun}?",
+        "скажи, какого цвета {noun}?",
+    ),
+    ("а какого цвета {noun}?",),
+)  # fmt: skip
 
 _PLACES = {
     "grass": "трава", "sand": "песок", "snow": "снег", "sky": "небо", "night": "ночное небо", "sea": "море",
@@ -82,13 +130,21 @@ def question(scene: Scene, rng: random.Random, kind: str | None = None, *, held:
     several = scene.count > 1 or forms.gender == "pl"
     turns = scene.motion in ("rotate_cw", "rotate_ccw")
     moves = ("вращается", "вращаются") if turns else ("движется", "движутся")
+    is_ = ("находится", "находятся")
     text = rng.choice(wording.held if held else wording.common).format(
         noun=noun_phrase(forms, None, count=scene.count),
         many=forms.many,
         do="делают" if several else "делает",
         move=moves[several],
+        is_=is_[several],
     )
     return Question(kind, text, answer)
+
+
+def all_questions(scene: Scene, rng: random.Random, wordings: int) -> list[Question]:
+    """Questions of every kind that fits, each kind in up to ``wordings`` wordings of training."""
+    drawn = (question(scene, rng, kind) for kind in kinds_of(scene) for _ in range(wordings))
+    return list(dict.fromkeys(drawn))
 
 
 def _wording_and_answer(scene: Scene, forms: NounForms, kind: str) -> tuple[Wording, str]:

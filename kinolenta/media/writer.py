@@ -62,19 +62,27 @@ def _write(frames: Frames, partial: Path, suffix: str, fps: float, scale: int) -
     if suffix == ".png":
         partial.write_bytes(_encode_png(np.concatenate([_enlarge(frame, scale) for frame in frames], axis=1)))
         return
-    # crf 12 and 15 look lossless at these sizes; film players need 4:2:0.
+    # crf 12 and 15 look lossless at these sizes; film players need 4:2:0. Unasked, x264 chooses by processor,
+    # and the formats write random names and versions of their own (bitexact forbids it).
     name, codec, pixels, options = {
-        ".mp4": ("mp4", "libx264", "yuv420p", {"crf": "12", "preset": "medium"}),
+        ".mp4": (
+            "mp4",
+            "libx264",
+            "yuv420p",
+            {"crf": "12", "preset": "medium", "x264-params": "cpu-independent=1"},
+        ),
         ".webm": ("webm", "libvpx-vp9", "yuv420p", {"crf": "15", "b": "0"}),
         ".gif": ("gif", "gif", "pal8", {}),
     }[suffix]
     rate = Fraction(fps).limit_denominator(1001)
     images = (_enlarge(frame, scale) for frame in frames)
     # FFmpeg gets an open file, not a name, because it reads names as addresses.
-    with open(partial, "wb") as file, av.open(file, "w", format=name) as container:
+    exact = {"fflags": "+bitexact"}
+    with open(partial, "wb") as file, av.open(file, "w", format=name, options=exact) as container:
         stream: Any = container.add_stream(codec, rate=rate, options=options)
         stream.pix_fmt = pixels
         stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
         source = _with_palette(images, rate) if suffix == ".gif" else _even(images, rate)
         for index, frame in enumerate(source):
             if index == 0:

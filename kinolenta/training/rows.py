@@ -96,9 +96,9 @@ class Rows:
             "none" if longer is None else longer.codes.shape[1],
         )
 
-        asked = {question.kind for about in shard.questions for question in about}
+        self._questions = [_by_kind(about) for about in shard.questions]
         require(
-            mixture.glances == 0 or bool(asked & GLANCES.keys()),
+            mixture.glances == 0 or any(about.keys() & GLANCES.keys() for about in self._questions),
             DataError,
             "glances need questions about {}; the codes have none.",
             ", ".join(GLANCES),
@@ -118,10 +118,10 @@ class Rows:
         rows: list[_Row] = []
         while len(rows) < size:
             number = rng.randrange(len(self.shard))
-            fitting = [question for question in self.shard.questions[number] if question.kind in GLANCES]
-            if fitting:
-                [question] = rng.choices(fitting, [GLANCES[question.kind] for question in fitting])
-                rows.append(self._glance(number, question, rng))
+            kinds = [kind for kind in GLANCES if kind in self._questions[number]]
+            if kinds:
+                [kind] = rng.choices(kinds, [GLANCES[kind] for kind in kinds])
+                rows.append(self._glance(number, kind, rng))
         return self._packed(rows)
 
     def strip(
@@ -135,9 +135,8 @@ class Rows:
         return replace(self.layout.pack(left, torch.stack(codes), right), order=torch.stack(order))
 
     def _row(self, task: str, dropped: bool, number: int, rng: random.Random) -> _Row:
-        questions = self.shard.questions[number] if task == "ask" else []
-        if questions:  # none about the film: such a row is a plain one
-            left, right = self._question(rng.choice(questions))
+        if task == "ask" and self._questions[number]:  # none about the film: such a row is a plain one
+            left, right = self._question(number, rng.choice(list(self._questions[number])), rng)
             codes = self.shard.codes[number].flatten()
             return left, codes, right, torch.arange(len(codes))
         if task == "later":
@@ -150,13 +149,14 @@ class Rows:
             codes = codes[order]
         return ([] if dropped else text), codes, (text if dropped else None), order
 
-    def _question(self, question: Question) -> tuple[list[int], list[int]]:
+    def _question(self, number: int, kind: str, rng: random.Random) -> tuple[list[int], list[int]]:
+        question = rng.choice(self._questions[number][kind])
         left = self.tokenizer.encode(question.text, max_length=self.config.text_len, truncate=True)
         return left, self.tokenizer.encode(question.answer)
 
-    def _glance(self, number: int, question: Question, rng: random.Random) -> _Row:
+    def _glance(self, number: int, kind: str, rng: random.Random) -> _Row:
         """A later latent frame than the first: things may still have to come."""
-        left, right = self._question(question)
+        left, right = self._question(number, kind, rng)
         frames, size = self.config.grid[0], self.config.codes_per_frame
         time = rng.randint(min(1, frames - 1), frames - 1)
         return left, self.shard.codes[number, time].flatten(), right, torch.arange(size) + time * size
@@ -202,3 +202,11 @@ class Rows:
             self._epoch, self._order = epoch, list(range(len(self.shard)))
             random.Random(f"{self.seed}/epoch/{epoch}").shuffle(self._order)
         return self._order[place]
+
+
+def _by_kind(questions: Sequence[Question]) -> dict[str, list[Question]]:
+    """The wordings of each kind of question, so that a kind's share does not grow with their number."""
+    found: dict[str, list[Question]] = {}
+    for question in questions:
+        found.setdefault(question.kind, []).append(question)
+    return found

@@ -26,8 +26,9 @@ class NumberedClips:
     def caption(self, index: int, variant: int) -> str:
         return f"ролик {index}, {variant}"
 
-    def questions(self, index: int) -> list[Question]:
-        return [] if index % 5 == 0 else [Question("what", "что это?", f"цвет {index}")]
+    def questions(self, index: int, wordings: int) -> list[Question]:
+        asked = ["что это?", "что тут?", "что там?"][:wordings]
+        return [] if index % 5 == 0 else [Question("what", text, f"цвет {index}") for text in asked]
 
 
 def first_pixels(frames: np.ndarray) -> Tensor:
@@ -49,7 +50,8 @@ def test_a_shard_holds_every_clip_in_order(tmp_path: Path, num_frames: int, work
     assert len(shard) == count and shard.codes.shape == (count, 1 + num_frames // 4, 2, 2)
     assert shard.codes[:, 0, 0, 0].tolist() == list(range(7, 7 + count))
     assert shard.captions[3] == ["ролик 10, 0", "ролик 10, 1"]
-    assert shard.questions[3] == [] and shard.questions[4] == [Question("what", "что это?", "цвет 11")]
+    assert shard.questions[3] == []
+    assert shard.questions[4] == [Question("what", f"что {place}?", "цвет 11") for place in ("это", "тут")]
     assert json.loads((folder / "codes.json").read_text()) == config.to_dict()
     assert not list(folder.glob(".*"))
 

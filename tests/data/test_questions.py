@@ -1,11 +1,12 @@
 """Questions about scenes: agreement on chosen cases, and an answer to every question that is asked."""
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from kinolenta.data.questions import KINDS, Question, kinds_of, question
+from kinolenta.data.questions import KINDS, Question, all_questions, kinds_of, question
 from kinolenta.data.sampling import sample_scene
 from kinolenta.data.scene import Scene, nouns
 from kinolenta.errors import DataError
@@ -51,6 +52,14 @@ def test_only_what_can_be_answered_is_asked() -> None:
     assert "where to" not in kinds_of(replace(CAT, motion="bounce"))
     with pytest.raises(DataError, match="no answer to 'colour'; ask one of what, motion"):
         question(BALL, random.Random(0), "colour")
+
+
+def test_all_questions_are_of_every_kind_in_some_wordings_and_none_twice() -> None:
+    found = all_questions(CAT, random.Random(3), 4)
+    assert found == all_questions(CAT, random.Random(3), 4) and len(found) == len(set(found))
+    counts = Counter(one.kind for one in found)
+    assert counts.keys() == set(KINDS) and max(counts.values()) <= 4 and len(found) > 2 * len(KINDS)
+    assert {one.kind for one in all_questions(BALL, random.Random(3), 1)} == set(kinds_of(BALL))
 
 
 def test_every_scene_has_well_formed_questions_and_training_never_says_a_held_one() -> None:

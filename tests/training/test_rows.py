@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kinolenta.data.codes import Shard, open_shard
+from kinolenta.data.questions import Question
 from kinolenta.errors import ConfigError, DataError
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
@@ -62,6 +63,16 @@ def test_a_question_stands_left_and_its_answer_right(shard: Shard) -> None:
     assert found[:3] == [("кто это?", "кошка"), ("что делает собака?", "прыгает"), ("что это?", "мяч")]
     assert found[3] == (CAPTIONS[3][0], None)  # nothing can be asked about the film
     assert torch.equal(unpacked.codes, shard.codes.flatten(1))
+
+
+def test_a_kind_of_question_is_not_asked_more_often_for_its_wordings(shard: Shard) -> None:
+    about = [Question("what", f"что это, {n}?", "мяч") for n in range(9)] + [
+        Question("motion", "как?", "летит")
+    ]
+    rows = Rows(replace(shard, questions=[about] * 4), TOKENIZER, CONFIG, MixtureConfig(ask=1.0))
+    strip = rows.strip(["ask"] * 200, [False] * 200, [0] * 200, random.Random(0))
+    asked = Counter(said(rows, left) for left in rows.layout.unpack(strip).left)
+    assert 70 < asked["как?"] < 130 and len(asked) == 10
 
 
 def test_a_glance_is_one_later_frame_and_what_can_be_told_from_it(shard: Shard) -> None:
