@@ -25,13 +25,16 @@ class TransformerTrainConfig(Config):
     """codes and dev_codes: folders made by ``kinolenta data encode``; tokenizer: a folder, or None for the
     shipped. long_codes, long_dev_codes: the same with longer clips, for rows of the task "later".
 
-    start: folder of a trained transformer to go on from, or None. mixture: shares of the tasks.
+    start: folder of a trained transformer to go on from, or None. start_share: its share in the weights that
+    are left at the end, the rest being the trained ones (Wortsman et al. 2021, arXiv:2109.01903).
+    mixture: shares of the tasks.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
     text_weight: weight of the right texts' loss, a mean over the batch and the glances together.
     """
 
     start: str | None = None
+    start_share: float = 0.0
     codes: str = "runs/codes"
     dev_codes: str = "runs/codes_dev"
     long_codes: str | None = None
@@ -57,6 +60,13 @@ class TransformerTrainConfig(Config):
             "batch and steps must be positive; got {} and {}.",
             self.batch,
             self.steps,
+        )
+        require(
+            self.start_share == 0 or (self.start is not None and 0 < self.start_share < 1),
+            ConfigError,
+            "start_share must be 0, or lie between 0 and 1 and have a start; got {} and {}.",
+            self.start_share,
+            self.start,
         )
         require(
             (self.mixture.later == 0) or (self.long_codes is not None and self.long_dev_codes is not None),
@@ -88,9 +98,10 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     rows = _rows(config, tokenizer, config.codes, config.long_codes)
     dev = _rows(config, tokenizer, config.dev_codes, config.long_dev_codes)
     model = GPT(config.model)
+    start: dict[str, Tensor] = {}
     if config.start is not None:
-        _, state = load_weights(Path(config.start), GPTConfig)
-        load_into(model, state, config.start)
+        _, start = load_weights(Path(config.start), GPTConfig)
+        load_into(model, start, config.start)
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:
         trainer.resume()
@@ -123,6 +134,10 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
             with trainer.averaged():
                 trainer.log(**evaluate(model, dev, config.eval_clips))
     with trainer.averaged():
+        if config.start_share:
+            _mix(model, start, config.start_share)
+            left = evaluate(model, dev, config.eval_clips)
+            trainer.log(**{f"mixed_{name}": value for name, value in left.items()})
         save_weights(out / "model", config.model, model.state_dict(), dtype=torch.float16)
     return out / "model"
 
@@ -174,6 +189,13 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
         rng = random.Random("evaluate/glance")
         found["dev_glance"] = text_loss(model, rows.glances(rng, count)).item()
     return found
+
+
+@torch.no_grad()
+def _mix(model: GPT, start: dict[str, Tensor], share: float) -> None:
+    """Move the weights towards those of the start by a share of the way."""
+    for name, value in model.state_dict().items():
+        value.lerp_(start[name].to(value.dtype), share)
 
 
 def _rows(config: TransformerTrainConfig, tokenizer: TextTokenizer, codes: str, longer: str | None) -> Rows:

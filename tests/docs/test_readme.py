@@ -226,9 +226,15 @@ def test_training_page_has_the_settings_of_the_demo() -> None:
     assert all(f"| {task} | {shares[task]} % |" in text for task in ("plain", "ask", "given", "later"))
     assert shares["caption_dropout"] == 25 and "A quarter of the captions are dropped" in words
     assert last["text_weight"] == 0.5 and f"{last['steps']} more steps in which" in words
-    end = json.loads(read("kinolenta/training/configs/transformer_demo_glances.json"))
-    assert f"**Glances, at last.** {end['steps']} more steps" in words
-    assert f"{end['mixture']['glances']} more rows beside a batch of {end['batch']}" in words
+    glances, end = (
+        json.loads(read(f"kinolenta/training/configs/transformer_demo_{stage}.json"))
+        for stage in ("glances", "wordings")
+    )
+    assert f"**Glances, then.** {glances['steps']} more steps" in words
+    assert f"{glances['mixture']['glances']} more rows beside a batch of {glances['batch']}" in words
+    assert f"**Questions in other words, at last.** {end['steps']} more steps" in words
+    assert f"{end['mixture']['glances']} glances beside a batch of {end['batch']}" in words
+    assert f"right texts weigh {end['text_weight']}" in words
     sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
     assert "{} layers of width {}, batch {}".format(*sizes) in text
     assert f"{transformer['steps']} steps" in text

@@ -93,6 +93,25 @@ def test_training_goes_on_from_a_model_with_wrong_codes_among_its_inputs(tmp_pat
     assert any(not torch.equal(weights[1][name], weights[2][name]) for name in weights[0])
 
 
+def test_a_share_of_the_start_is_mixed_into_what_is_left(tmp_path: Path) -> None:
+    small_shard(tmp_path / "codes")
+    first = train(small_config(tmp_path), tmp_path / "first")
+    going_on = {"start": str(first), "steps": 5, "eval_every": 5}
+    trained = train(small_config(tmp_path, **going_on), tmp_path / "trained")
+    mixed = train(small_config(tmp_path, **going_on, start_share=0.25), tmp_path / "mixed")
+    a, b, c = (load_file(folder / "model.safetensors") for folder in (first, trained, mixed))
+    for name in a:
+        expected = 0.25 * a[name].float() + 0.75 * b[name].float()
+        torch.testing.assert_close(c[name].float(), expected, atol=1e-4, rtol=2e-3)  # they are in float16
+    assert any(not torch.equal(b[name], c[name]) for name in a)
+    last = json.loads((tmp_path / "mixed" / LOG_FILE).read_text().splitlines()[-1])
+    assert last["step"] == 5 and last["mixed_dev_nats"] > 0
+    with pytest.raises(ConfigError, match="start_share must be 0, or lie between 0 and 1"):
+        small_config(tmp_path, start_share=0.5)
+    with pytest.raises(ConfigError, match="got 1"):
+        small_config(tmp_path, start=str(first), start_share=1.0)
+
+
 def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
     small_shard(tmp_path / "codes")
     whole = train(small_config(tmp_path), tmp_path / "whole")
