@@ -31,6 +31,7 @@ from kinolenta.clip import Clip
 from kinolenta.errors import KinolentaError
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
+from kinolenta.transformer.generate import MIN_WINDOW, PREVIEW_CODES, ROWS, WINDOW
 
 PROMPTS = (
     "рыжая кошка бежит вправо по траве",
@@ -89,9 +90,18 @@ def compare(pipe: VideoPipeline, runs: int, scale: float, batch: int) -> dict[st
     return timed
 
 
+def places(name: str, batch: int, scale: float) -> int:
+    """Codes that a pass looks at, guidance counted twice."""
+    rows, options = batch * (1 if scale == 1 else 2), DECODINGS[name]
+    window = options.get("window") or max(MIN_WINDOW, min(WINDOW, ROWS // rows))
+    least = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}
+    return rows * least.get(options["decoding"], window)
+
+
 def rows(
     pipe: VideoPipeline, timed: dict[str, list[Any]], case: str, batch: int, limit: dict[str, float]
 ) -> list[dict[str, Any]]:
+    """The table's rows; the shares count the weights alone: read once a pass, multiplied at every place."""
     network = pipe.transformer
     weights = sum(block.numel() for block in network.blocks.parameters()) + network.code_head.own.numel()
     found = []
@@ -104,6 +114,15 @@ def rows(
             "ms_a_pass": round(1000 * row["seconds"] / passes, 2),
             "codes_a_second": round(batch * clips[0].codes.size / row["seconds"]),
             "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
+            "of_arithmetic": round(
+                2
+                * weights
+                * places(name, batch, dict(CASES)[case])
+                * passes
+                / row["seconds"]
+                / limit["flops"],
+                3,
+            ),
         }
         found.append(row)
     return found
@@ -150,7 +169,7 @@ def main() -> None:
     print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
         f"{'case':<10}{'decoding':<14}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
-        f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}"
+        f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}{'of arithmetic':>15}"
     )
     table = []
     for case, scale in CASES:
@@ -162,7 +181,8 @@ def main() -> None:
                 print(
                     f"{case:<10}{row['decoding']:<14}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
                     f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
-                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{row['of_bandwidth']:>14.1%}",
+                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{row['of_bandwidth']:>14.1%}"
+                    f"{row['of_arithmetic']:>15.1%}",
                     flush=True,
                 )
     whole = film(pipe, options.runs)

@@ -125,6 +125,15 @@ class GridPrompts:
         if video is not None:
             check_video_frames(video_frames, num_frames)
             film = self.film(video, video_frames or num_frames, policy, cut=video_frames is not None)
+            wanted = 1 if video_frames is None else video_frames
+            require(
+                len(film.frames) > (wanted - 1) // self.time_stride * self.time_stride,
+                ShapeError,
+                "video_frames is {}, but the video has no more than {} frames at {:g} per second.",
+                video_frames,
+                len(film.frames) + self.time_stride - 1,
+                self.fps,
+            )
             found.append((0, film if border is None else _rim(film, border)))
             filmed = len(film.frames)
         for number, picture in sorted(pictures.items()):

@@ -30,7 +30,7 @@ from kinolenta.request import (
     repeated,
 )
 from kinolenta.tokenizer import TextTokenizer
-from kinolenta.transformer import GPT, GPTConfig, Reading, SamplingConfig, code_log_probs
+from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs, text_log_probs
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.stable import row_stable
 
@@ -297,12 +297,14 @@ class VideoPipeline:
         made = generation.result()
         without = made.log_prob_uncond
         if request.negative_ids is not None or (without is None and request.best_of > 1):
-            nats = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes)
+            order = request.order(self.transformer.config.grid[0])
+            nats = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes, order)
             without = (nats * request.drawn(made.codes.shape[1])).sum((1, 2, 3))
         said = None
         if request.best_of > 1:
-            seen = made.codes[:, : self.transformer.config.grid[0]]
-            said = Reading(self.transformer, seen).log_probs(request.text_ids[rows], range(len(seen)))
+            drawn = request.drawn(made.codes.shape[1]).expand(made.codes.shape[1:]).flatten(1).any(1)
+            first = int(drawn.nonzero()[0])
+            said = text_log_probs(self.transformer, request.text_ids[rows], made.codes, first)
         return [
             Clip(
                 frames=request.pixels(self._develop(codes)),

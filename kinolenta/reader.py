@@ -38,7 +38,7 @@ class Reader:
         """``VideoPipeline.answer``."""
         asked = check_prompt(question, "question").strip()
         limit = self.transformer.config.text_len
-        asked = asked if asked.endswith("?") else f"{asked}?"
+        asked = f"{asked.rstrip('?!. ')}?"
         ids = encode_whole(self.tokenizer, asked, limit, "question")
         reading = Reading(self.transformer, self._codes(clip)[None], [ids])
         return self.tokenizer.decode(reading.write(limit)[0])

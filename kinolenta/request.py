@@ -101,11 +101,19 @@ class Request:
         }
         frames, texts = self.num_latent_frames, self.text_ids[rows]
         if frames <= config.grid[0]:
-            order = None if given is None else given.order(frames)
+            order = self.order(config.grid[0])
             return Generation(
                 transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options
             )
         return SlidingGeneration(transformer, texts, known_codes=known, num_latent_frames=frames, **options)
+
+    def order(self, trained: int) -> Tensor | None:
+        """The raster index of each code as they are drawn, of a clip of at most ``trained`` latent frames;
+        None is raster order.
+        """
+        if self.given is None or self.num_latent_frames > trained:
+            return None
+        return self.given.order(self.num_latent_frames)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate that the model reads the prompt from most easily; the first of equals."""
@@ -114,7 +122,8 @@ class Request:
     def _score(self, clip: Clip) -> float:
         found = clip.text_log_prob if self.scorer is None else self.scorer(clip)
         number = isinstance(found, (int, float, np.integer, np.floating)) and abs(found) <= sys.float_info.max
-        require(number, ConfigError, "scorer must return a number for every clip; got {!r}.", found)
+        shown = " ".join(repr(found).split())
+        require(number, ConfigError, "scorer must return a number for every clip; got {}.", shown)
         return float(found)  # type: ignore[arg-type]
 
     def drawn(self, num_latent_frames: int) -> Tensor:

@@ -5,7 +5,7 @@ from kinolenta.transformer.generate import Generated, Generation, generate
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.loss import StripLoss, strip_loss
-from kinolenta.transformer.reading import Reading, code_log_probs
+from kinolenta.transformer.reading import Reading, code_log_probs, text_log_probs
 from kinolenta.transformer.sampler import SamplingConfig
 from kinolenta.transformer.sliding import SlidingGeneration
 
@@ -23,4 +23,5 @@ __all__ = [
     "code_log_probs",
     "generate",
     "strip_loss",
+    "text_log_probs",
 ]

@@ -29,7 +29,7 @@ class Generated(NamedTuple):
     codes: [b, t, h, w] int64, the latent frames of the order, earliest first.
     log_prob: [b] float64, log p(drawn codes | text, known codes) under the model itself: temperature 1, no
     guidance. log_prob_uncond: the same without text, None unless guidance computed it.
-    passes: how often the transformer ran.
+    passes: how often the transformer ran over windows of codes, and one more for the texts.
     """
 
     codes: Tensor

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kinolenta.errors import ConfigError, PromptError, require
+from kinolenta.errors import ConfigError, PromptError, ShapeError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
-from kinolenta.transformer.sliding import window_order
+from kinolenta.transformer.sliding import window_order, window_times
 
 ROWS = 16  # texts side by side; each holds keys and values of its clip
 WIDTH = 4  # texts that a search follows
@@ -25,15 +25,21 @@ class Reading:
 
     @torch.inference_mode()
     def __init__(
-        self, model: GPT, codes: Tensor, left_text_ids: Sequence[Sequence[int]] | None = None
+        self,
+        model: GPT,
+        codes: Tensor,
+        left_text_ids: Sequence[Sequence[int]] | None = None,
+        *,
+        order: Tensor | None = None,
     ) -> None:
-        """codes: [b, t, h, w] int64. left_text_ids: a question for each clip; None asks nothing.
+        """codes: [b, t, h, w] int64, or [b, n]. left_text_ids: a question for each clip; None asks nothing.
+        order: [n], the raster index of each code; None is from the first on.
 
         Raises PromptError for texts and ShapeError for codes that the model does not take.
         """
         config, layout = model.config, model.layout
         left = [()] * len(codes) if left_text_ids is None else left_text_ids
-        strip = layout.pack_prefill(left, codes).to(model.kind.device)
+        strip = layout.pack_prefill(left, codes, order).to(model.kind.device)
         self.model, self.clips, self.slots = model, len(codes), strip.token_ids.shape[1]
         shape = (config.n_layer, 2, self.clips, config.n_kv_head, self.slots, config.head_dim)
         self.memory = torch.zeros(shape, dtype=model.kind.dtype, device=model.kind.device)
@@ -126,21 +132,52 @@ class Reading:
         return model.run_blocks(model.embed_text(tokens), cos, sin, mask, cache)
 
 
+def text_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor, first: int = 0) -> Tensor:
+    """log p(text, end | clip), nats, [b] float64, one text for each clip [b, t, h, w].
+
+    Of a clip longer than trained the mean over windows, each with the first latent frame and later ones in a
+    row, that together hold all latent frames from number ``first`` on. Raises what ``Reading`` does.
+    """
+    (trained, *_), per_frame, frames = model.config.grid, model.config.codes_per_frame, codes.shape[1]
+    if frames <= trained:
+        return Reading(model, codes).log_probs(text_ids, range(len(codes)))
+    ends = [*range(trained - 1, frames - 1, trained - 1), frames - 1]
+    found = []
+    for end in (end for end in ends if end >= first):
+        window = codes[:, window_times(end, trained)].flatten(1)
+        reading = Reading(model, window, order=window_order(end, trained, per_frame))
+        found.append(reading.log_probs(text_ids, range(len(codes))))
+    return torch.stack(found).mean(0)
+
+
 @torch.inference_mode()
-def code_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor) -> Tensor:
-    """log p(code | text, codes before it in raster order), nats, [b, t, h, w] float64; no guidance.
+def code_log_probs(
+    model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor, order: Tensor | None = None
+) -> Tensor:
+    """log p(code | text, codes before it), nats, [b, t, h, w] float64; no guidance.
 
     codes: [b, t, h, w] int64, one clip for each text; of one longer than trained, the codes before are those
-    that its window held when it was made. Raises PromptError or ShapeError for bad input.
+    that its window held when it was made. order: [t * h * w], the raster index of each code in the order in
+    which they were drawn, of clips no longer than trained; None is raster order. Raises PromptError or
+    ShapeError for bad input.
     """
     trained, per_frame = model.config.grid[0], model.config.codes_per_frame
+    require(
+        order is None or codes.shape[1] <= trained,
+        ShapeError,
+        "an order is of clips of at most {} latent frames; these have {}.",
+        trained,
+        codes.shape[1],
+    )
     found = []
     for start in range(0, len(codes), ROWS):
         texts, some = text_ids[start : start + ROWS], codes[start : start + ROWS]
-        found.append([_strip_log_probs(model, model.layout.pack(texts, some[:, :trained]))])
+        rows = None if order is None else order.expand(len(some), -1)
+        beginning = _strip_log_probs(model, model.layout.pack(texts, some[:, :trained], order=rows))
+        found.append([beginning if order is None else beginning[:, order.argsort()]])
         for t in range(trained, codes.shape[1]):
-            order = window_order(t, trained, per_frame).expand(len(some), -1)
-            strip = model.layout.pack(texts, some[:, : t + 1], order=order)
+            window = window_order(t, trained, per_frame).expand(len(some), -1)
+            strip = model.layout.pack(texts, some[:, : t + 1], order=window)
             found[-1].append(_strip_log_probs(model, strip)[:, -per_frame:])
     return torch.cat([torch.cat(row, 1) for row in found]).view(codes.shape)
 

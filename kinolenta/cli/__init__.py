@@ -5,6 +5,7 @@ a named error in one line, 2 wrong usage, 130 interrupted. Heavy modules are imp
 that --help is instant.
 """
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -16,7 +17,15 @@ def main() -> None:
     from kinolenta.errors import KinolentaError
 
     try:
-        app(prog_name="kinolenta")
+        try:
+            app(prog_name="kinolenta")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here and not at exit, so that a full disk is an error in one line too
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
+        print(f"error: the result cannot be written to stdout: {error.strerror or error}.", file=sys.stderr)
+        sys.exit(1)
     except KinolentaError as error:
         # One line, whatever a file name or a library put into the message.
         print("error: " + " ".join(str(error).split()), file=sys.stderr)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
 
 MAX_STDIN_CHARS = 1_000_000
+MAX_DIGITS = 9
 
 
 def generate(
@@ -152,6 +153,7 @@ def generate(
         "width": clip.frames.shape[2],
         "log_prob": clip.log_prob,
         "score": clip.score,
+        "text_log_prob": clip.text_log_prob,
         "passes": clip.passes,
         "load_s": round(loaded_s - start_s, 3),
         "generate_s": round(done_s - loaded_s, 3),
@@ -164,7 +166,7 @@ def _keyframe(argument: str) -> tuple[int, Path]:
 
     number, separator, path = argument.partition("=")
     require(
-        bool(separator and path) and number.isdecimal(),
+        bool(separator and path) and number.isdecimal() and len(number) <= MAX_DIGITS,
         ConfigError,
         "--keyframe {!r} is not of the form N=PICTURE, such as 16=last.png.",
         argument,

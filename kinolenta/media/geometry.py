@@ -65,7 +65,7 @@ def resize(frames: Frames, size: int | tuple[int, int], policy: Policy = "cover"
 
 def check_policy(policy: object) -> None:
     """Raise ShapeError unless it is the name of a policy."""
-    if policy not in get_args(Policy):
+    if not isinstance(policy, str) or policy not in get_args(Policy):
         raise ShapeError(f"Unknown resize policy {policy!r}; use 'cover', 'contain' or 'exact'.")
 
 

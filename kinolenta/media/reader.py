@@ -199,7 +199,10 @@ def _decode(file: Any, path: Path, formats: str) -> Iterator[tuple[av.VideoFrame
         if stream.codec_context is None:
             raise MediaError(f"{path} holds pictures in a coding that is unknown here; convert it to H.264.")
         _check_size(stream.codec_context.width, stream.codec_context.height, str(path), declared=True)
-        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}
+        options = {"max_pixels": str(MAX_FRAME_PX)}
+        if formats == _IMAGE_FORMATS:  # or the missing part of a cut-off JPEG would be filled with one colour
+            options["err_detect"] = "explode"
+        stream.codec_context.options = options
         stream.codec_context.thread_count = 1
         time_s, step_s = 0.0, 1.0 / float(stream.average_rate or DEFAULT_FPS)
         for frame in container.decode(stream):

@@ -22,6 +22,8 @@ _FOREIGN = (av.FFmpegError, ValueError, MemoryError, OverflowError)
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     """Refuse what ``write`` would refuse, before the work is done."""
+    if not isinstance(overwrite, bool):
+        raise MediaError(f"overwrite is {overwrite!r}; it must be True or False.")
     if str(path).endswith("/"):  # which Path would drop
         raise MediaError(f"{path} names a folder; name a file.")
     path = Path(path)
@@ -44,8 +46,11 @@ def write(frames: Frames, path: str | Path, fps: float, *, overwrite: bool = Fal
         )
     if not 0 < fps <= MAX_FPS:
         raise MediaError(f"A frame rate must be above 0 and at most {MAX_FPS:g} per second; got {fps}.")
+    scale = int(scale) if isinstance(scale, np.integer) else scale
+    if not isinstance(scale, int) or isinstance(scale, bool) or scale < 1:
+        raise MediaError(f"scale is {scale!r}; it must be a whole number, 1 or more.")
     height, width = frames.shape[1] * scale, frames.shape[2] * scale
-    if scale < 1 or max(height, width) > MAX_SIDE_PX:
+    if max(height, width) > MAX_SIDE_PX:
         raise MediaError(f"{path} would have {width}x{height} px; a side may have 1 to {MAX_SIDE_PX} px.")
     with atomic_path(path, MediaError, overwrite=overwrite) as partial:
         try:

@@ -101,6 +101,15 @@ def test_version_is_printed(run) -> None:
     assert run("--version").out == f"{__version__}\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout_is_an_error_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "kinolenta", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "error: the result cannot be written to stdout: No space left on device.\n"
+
+
 def test_help_is_plain_and_quick() -> None:
     """In processor time, the best of three: other processes may have the machine. Idle, it takes 0.2 s."""
     costs = []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from kinolenta.clip import Clip
 from kinolenta.errors import ConfigError, KinolentaError, MediaError, PromptError, ShapeError
 from kinolenta.media import resize, write
 from kinolenta.pipeline import VideoPipeline
@@ -114,6 +115,11 @@ def test_streams_and_decodings_agree_on_what_is_given(
         ({"video_frames": 2}, ConfigError, "give one"),
         ({"video": FILM, "video_frames": 10}, ShapeError, r"must lie in 1\.\.9"),
         ({"video": FILM, "video_frames": 0}, ShapeError, r"must lie in 1\.\.9"),
+        (
+            {"video": FILM[:3], "video_frames": 5},
+            ShapeError,
+            "no more than 4 frames at 8 per second; ask for",
+        ),
         ({"video": FILM, "video_frames": True}, ShapeError, "video_frames is True"),
         ({"video": FILM, "num_frames": 5}, ShapeError, "more frames than the clip"),
         ({"video": FILM[:0]}, MediaError, "at least one frame"),
@@ -195,6 +201,34 @@ def test_scores_count_what_was_drawn_whatever_leads_it(pipe: VideoPipeline, give
         nats = code_log_probs(pipe.transformer, texts, codes).flatten(1)[:, known:].sum(1)
         assert clip.log_prob == pytest.approx(float(nats[0]), abs=1e-3)
         assert clip.score == pytest.approx(float(nats[0] - nats[1]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"last_image": PICTURE}, {"keyframes": {4: PICTURE}}, {"video": FILM, "border": 1}],
+    ids=["last", "key", "rim"],
+)
+def test_scores_of_codes_that_stand_out_of_their_turn_are_the_same_both_ways(
+    pipe: VideoPipeline, given: dict[str, object]
+) -> None:
+    nearly_none = pipe(PROMPT, guidance_scale=1 + 1e-9, **given)  # type: ignore[call-overload]
+    plain = pipe(PROMPT, guidance_scale=1.0, best_of=2, scorer=lambda clip: -clip.candidate, **given)  # type: ignore[call-overload]
+    assert np.array_equal(plain.codes, nearly_none.codes)
+    assert plain.score == pytest.approx(nearly_none.score, abs=1e-3)
+    assert plain.log_prob == pytest.approx(nearly_none.log_prob, abs=1e-3)
+
+
+def test_candidates_of_a_longer_clip_are_told_apart_by_what_was_drawn(pipe: VideoPipeline) -> None:
+    said: dict[int, float] = {}
+
+    def keep(clip: Clip) -> float:
+        said[clip.candidate] = float(clip.text_log_prob or 0)
+        return 0.0
+
+    pipe(PROMPT, video=FILM, num_frames=17, best_of=4, scorer=keep)
+    assert len(set(said.values())) == 4  # the first 9 frames are given, and alike
+    best = pipe(PROMPT, video=FILM, num_frames=17, best_of=4)
+    assert best.candidate == max(said, key=lambda candidate: said[candidate])
 
 
 @pytest.mark.parametrize("found", [float("nan"), None, "a", [1]])

@@ -49,6 +49,17 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
         assert np.array_equal(read_image(path), np.asarray(ImageOps.exif_transpose(image)))
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_is_cut_off_is_refused(tmp_path: Path, progressive: bool) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture(64, 64)).save(path, progressive=progressive)
+    whole = path.read_bytes()
+    assert read_image(path).shape == (64, 64, 3)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MediaError, match="Is the file whole"):
+        read_image(path)
+
+
 def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
     pixels = np.zeros((4, 4, 4), dtype=np.uint8)
     pixels[..., 0] = 200

@@ -1,6 +1,7 @@
 """Films written: what a reader finds again, and that a file is whole or absent."""
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -46,6 +47,17 @@ def test_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
         one, two = (write(film(), tmp_path / f"{name}{suffix}", 8.0).read_bytes() for name in "ab")
         differing = [place for place, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
         assert one == two, f"{suffix} of {len(one)} and {len(two)} bytes; {differing[:20]}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"scale": 1.5}, "scale is 1.5"), ({"scale": True}, "scale is True"), ({"scale": "a"}, "scale is 'a'"),
+     ({"scale": 0}, "1 or more"), ({"overwrite": "no"}, "must be True or False")],
+)  # fmt: skip
+def test_options_of_other_types_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MediaError, match=message):
+        write(film(), tmp_path / "a.gif", 8.0, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_existing_file_is_kept_unless_overwriting_is_asked_for(tmp_path: Path) -> None:

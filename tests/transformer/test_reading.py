@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinolenta.errors import ConfigError, PromptError
-from kinolenta.transformer import Reading, code_log_probs, generate
+from kinolenta.errors import ConfigError, PromptError, ShapeError
+from kinolenta.transformer import Reading, code_log_probs, generate, text_log_probs
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 MODEL = tiny_gpt()
@@ -30,6 +30,45 @@ def test_scores_are_those_of_the_whole_strip() -> None:
     got = reading.log_probs(TEXTS * 8, clips * 8)  # more rows than are scored at once
     expected = torch.stack([by_hand(QUESTIONS[c], CODES[c], t) for t, c in zip(TEXTS, clips, strict=True)])
     torch.testing.assert_close(got, expected.repeat(8), atol=1e-4, rtol=1e-5)
+
+
+def test_texts_about_long_clips_are_the_mean_over_windows_of_their_frames() -> None:
+    clips = random_codes(MODEL, 8).view(2, 8, 3, 4)[:, :5]
+    texts = [[5, 6, 7], [8]]
+    short = text_log_probs(MODEL, texts, clips[:, :2])
+    torch.testing.assert_close(short, Reading(MODEL, clips[:, :2]).log_probs(texts, [0, 1]))
+
+    def window(end: int) -> Tensor:  # the first latent frame and this one, at their true times
+        order = torch.cat((torch.arange(12), end * 12 + torch.arange(12))).expand(2, -1)
+        nats = []
+        with torch.no_grad():
+            strip = MODEL.layout.pack([[], []], clips, texts, order=order)
+            logits = MODEL.text_logits(MODEL(strip)).log_softmax(-1)
+        for row, text in enumerate(texts):
+            first = int(strip.code_start[row]) + strip.num_codes
+            ids = [*text, MODEL.config.eos_id]
+            nats.append(sum(logits[row, first + i, token].double() for i, token in enumerate(ids)))
+        return torch.stack(nats)  # type: ignore[arg-type]
+
+    expected = torch.stack([window(end) for end in (1, 2, 3, 4)])
+    torch.testing.assert_close(text_log_probs(MODEL, texts, clips), expected.mean(0), atol=1e-4, rtol=1e-5)
+    later = text_log_probs(MODEL, texts, clips, first=3)
+    torch.testing.assert_close(later, expected[2:].mean(0), atol=1e-4, rtol=1e-5)
+
+
+def test_codes_in_another_order_have_the_log_probs_of_their_strip() -> None:
+    order = torch.cat((torch.arange(12, 24), torch.arange(12)))
+    found = code_log_probs(MODEL, [[9], [], [8]], CODES, order).flatten(1)
+    with torch.no_grad():
+        strip = MODEL.layout.pack([[9], [], [8]], CODES, order=order.expand(3, -1))
+        logits = MODEL.code_logits(MODEL(strip)).log_softmax(-1)
+    for row in range(3):
+        for number, place in enumerate(order.tolist()):
+            slot = int(strip.code_start[row]) + number - 1
+            expected = logits[row, slot, CODES[row].flatten()[place]]
+            assert found[row, place] == pytest.approx(float(expected), abs=1e-4)
+    with pytest.raises(ShapeError, match="at most 2 latent frames"):
+        code_log_probs(MODEL, [[9]], random_codes(MODEL, 2).view(1, 4, 3, 4), order)
 
 
 def test_one_text_at_a_time_takes_the_likeliest_each_time_and_stops_at_the_end() -> None:
