@@ -5,8 +5,8 @@
 Held-out scenes are rendered, and a part of each is given together with its caption. Of every clip it is
 counted how many of the given codes it holds (all, or the script stops), and the judge says whether motion and
 background are those of the scene. "nothing" gives no caption either, so its shares are those of chance. A
-sheet per kind shows the first four: what was given, grey where nothing was, and the clip beside it. The last
-line is JSON.
+sheet per kind shows the first four: what was given, grey where nothing was, and the clip beside it. Then a
+single frame of each caption. The last line is JSON.
 """
 
 import argparse
@@ -99,7 +99,14 @@ def main() -> None:
             options.sheets.mkdir(parents=True, exist_ok=True)
             path = options.sheets / f"prompt_{kind.replace(' ', '_')}.png"
             contact_sheet(path, np.stack(shown[: 2 * SHOWN]), titles[: 2 * SHOWN], options.font)
-    print(json.dumps({"benchmark": "prompts", "clips": options.clips, "kinds": table}))
+    pictures = np.stack([clip.frames for clip in pipe(captions, num_frames=1, seed=options.seed)])
+    ground = score("picture", judge(np.repeat(pictures, len(real[0]), 1)), scenes).background
+    print(f"\na single frame, shown to the judge as a clip in which nothing moves: background {ground}")
+    if options.sheets is not None:
+        path = options.sheets / "prompt_picture.png"
+        contact_sheet(path, pictures[: 2 * SHOWN], captions[: 2 * SHOWN], options.font)
+    facts = {"clips": options.clips, "kinds": table, "picture": {"background": ground.to_dict()}}
+    print(json.dumps({"benchmark": "prompts", **facts}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ _COLUMNS, _FRAMES, _GAP_PX, _TITLE_PX, _SCALE = 2, 5, 8, 18, 2
 def contact_sheet(
     path: Path, clips: "UInt8[np.ndarray, 'n t h w 3']", titles: Sequence[str], font: Path | None = None
 ) -> Path:
-    """Write a PNG of all clips, five frames of each, spread evenly in time, at twice their size.
+    """Write a PNG of all clips, up to five frames of each, spread evenly in time, at twice their size.
 
     font: TrueType file for the titles; Pillow's own, which has no Russian letters, if None. Raises MediaError
     if it cannot be read or the file cannot be written.
@@ -41,7 +41,7 @@ def contact_sheet(
         left = _GAP_PX + number % _COLUMNS * cell_w
         top = _GAP_PX + number // _COLUMNS * cell_h
         pen.text((left, top), title, fill="black", font=letters)
-        shown = clip[np.linspace(0, t - 1, _FRAMES).round().astype(int)]
+        shown = clip[np.linspace(0, t - 1, min(t, _FRAMES)).round().astype(int)]
         strip = Image.fromarray(np.concatenate(list(shown), axis=1))
         strip = strip.resize((strip.width * _SCALE, strip.height * _SCALE), Image.Resampling.NEAREST)
         sheet.paste(strip, (left, top + _TITLE_PX))
