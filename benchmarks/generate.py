@@ -95,7 +95,7 @@ def places(name: str, batch: int, scale: float) -> int:
     rows, options = batch * (1 if scale == 1 else 2), DECODINGS[name]
     window = options.get("window") or max(MIN_WINDOW, min(WINDOW, ROWS // rows))
     least = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}
-    return rows * least.get(options["decoding"], window)
+    return rows * least.get(options.get("decoding", "parallel"), window)
 
 
 def rows(
