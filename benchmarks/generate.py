@@ -31,7 +31,7 @@ from kinolenta.clip import Clip
 from kinolenta.errors import KinolentaError
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer.generate import MIN_WINDOW, PREVIEW_CODES, ROWS, WINDOW
+from kinolenta.transformer.generate import default_window, window_of
 
 PROMPTS = (
     "рыжая кошка бежит вправо по траве",
@@ -93,9 +93,8 @@ def compare(pipe: VideoPipeline, runs: int, scale: float, batch: int) -> dict[st
 def places(name: str, batch: int, scale: float) -> int:
     """Codes that a pass looks at, guidance counted twice."""
     rows, options = batch * (1 if scale == 1 else 2), DECODINGS[name]
-    window = options.get("window") or max(MIN_WINDOW, min(WINDOW, ROWS // rows))
-    least = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}
-    return rows * least.get(options.get("decoding", "parallel"), window)
+    window = options.get("window", default_window(rows))
+    return rows * window_of(options.get("decoding", "parallel"), window)
 
 
 def rows(
@@ -108,21 +107,14 @@ def rows(
     for name, runs in timed.items():
         clips = [clip for _, made in runs for clip in made]
         passes = statistics.mean(made[0].passes for _, made in runs)
+        operations = 2 * weights * places(name, batch, dict(CASES)[case])
         row = {"case": case, "decoding": name, "batch": batch, **spread([took for took, _ in runs])}
         row |= {
             "passes": round(passes, 1),
             "ms_a_pass": round(1000 * row["seconds"] / passes, 2),
             "codes_a_second": round(batch * clips[0].codes.size / row["seconds"]),
             "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
-            "of_arithmetic": round(
-                2
-                * weights
-                * places(name, batch, dict(CASES)[case])
-                * passes
-                / row["seconds"]
-                / limit["flops"],
-                3,
-            ),
+            "of_arithmetic": round(operations * passes / row["seconds"] / limit["flops"], 3),
         }
         found.append(row)
     return found

@@ -132,7 +132,7 @@ class Generation:
         )
         self._guided = guidance_scale != 1
         if window is None:
-            window = max(MIN_WINDOW, min(WINDOW, ROWS // (batch * (2 if self._guided else 1))))
+            window = default_window(batch * (2 if self._guided else 1))
         require(
             isinstance(window, int) and not isinstance(window, bool) and 1 <= window <= MAX_WINDOW,
             ConfigError,
@@ -150,7 +150,7 @@ class Generation:
             num_known,
             num_codes,
         )
-        window = {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
+        window = window_of(decoding, window)
         require(
             negative_text_ids is None or (self._guided and len(negative_text_ids) == batch),
             ConfigError,
@@ -202,6 +202,16 @@ class Generation:
         return Generated(
             self._clips, log_prob, log_prob_uncond if self._guided else None, self._decoder.passes
         )
+
+
+def default_window(rows: int) -> int:
+    """Drafts a pass and row, for so many rows: clips, counted twice with guidance."""
+    return max(MIN_WINDOW, min(WINDOW, ROWS // rows))
+
+
+def window_of(decoding: str, window: int) -> int:
+    """The drafts that a decoding looks at when ``window`` is asked for."""
+    return {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
 
 
 def _check(

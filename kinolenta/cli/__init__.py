@@ -17,16 +17,24 @@ def main() -> None:
     from kinolenta.errors import KinolentaError
 
     try:
-        try:
-            app(prog_name="kinolenta")
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here and not at exit, so that a full disk is an error in one line too
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
-        print(f"error: the result cannot be written to stdout: {error.strerror or error}.", file=sys.stderr)
-        sys.exit(1)
-    except KinolentaError as error:
+        app(prog_name="kinolenta")
+    except (KinolentaError, OSError) as error:  # of the system's errors, a full disk behind stdout above all
         # One line, whatever a file name or a library put into the message.
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        _flush(quiet=True)
+        sys.exit(1)
+    finally:
+        _flush()
+
+
+def _flush(quiet: bool = False) -> None:
+    """Write what is left now and not at exit, so that a full disk is an error in one line too."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
+        if not quiet and not isinstance(error, BrokenPipeError):  # whoever closes a pipe has seen enough
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

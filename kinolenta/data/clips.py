@@ -57,7 +57,7 @@ class ClipSet:
             return item.caption
         return caption(item, random.Random(self._digest(index) + variant))
 
-    def questions(self, index: int, wordings: int = 1) -> list[Question]:
+    def questions(self, index: int, wordings: int) -> list[Question]:
         """Questions that clip number ``index`` answers, each in some wordings; none about the film."""
         item, rng = self.item(index), random.Random(self._digest(index) - 1)
         return [] if isinstance(item, Window) else all_questions(item, rng, wordings)
