@@ -50,6 +50,8 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "parallel, 64": {"window": 64},
     "preview": {"decoding": "preview"},
 }
+ROUNDED = {f"{name}, int8": DECODINGS[name] for name in ("sequential", "parallel")}
+EQUAL = (("sequential", "parallel", "parallel, 64"), ("sequential, int8", "parallel, int8"))
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -71,28 +73,35 @@ def ceilings() -> dict[str, float]:
     return {"flops": 2 * 2048**3 / product, "bytes": 4 * flat.numel() / read}
 
 
-def compare(pipe: VideoPipeline, runs: int, scale: float, batch: int) -> dict[str, list[Any]]:
+def compare(
+    pipe: VideoPipeline, rounded: VideoPipeline | None, runs: int, scale: float, batch: int
+) -> dict[str, list[Any]]:
     """Per decoding: (seconds, clips) of every run; the runs of the decodings follow one another."""
-    timed: dict[str, list[Any]] = {name: [] for name in DECODINGS}
+    calls = {name: partial(pipe, **options) for name, options in DECODINGS.items()}
+    if rounded is not None:
+        calls |= {name: partial(rounded, **options) for name, options in ROUNDED.items()}
+    timed: dict[str, list[Any]] = {name: [] for name in calls}
     for run in tqdm(range(runs + 1), desc=f"guidance {scale}, batch {batch}", file=sys.stderr):
         prompts = [PROMPTS[(run + i) % len(PROMPTS)] for i in range(batch)]
         made: dict[str, list[Clip]] = {}
-        for name in DECODINGS:
+        for name, call in calls.items():
             seeds = [run * batch + i for i in range(batch)]
-            took, made[name] = seconds(
-                partial(pipe, prompts, seed=seeds, guidance_scale=scale, **DECODINGS[name])
-            )
+            took, made[name] = seconds(partial(call, prompts, seed=seeds, guidance_scale=scale))
             if run:  # the first is a warm-up
                 timed[name].append((took, made[name]))
-        for one, *others in zip(made["sequential"], made["parallel"], made["parallel, 64"], strict=True):
-            if not all(np.array_equal(one.codes, other.codes) for other in others):
-                raise SystemExit(f"codes of {one.prompt!r} differ between decodings; nothing is timed.")
+        for slow, *fast in EQUAL:
+            for name in (name for name in fast if name in made):
+                for one, other in zip(made[slow], made[name], strict=True):
+                    if not np.array_equal(one.codes, other.codes):
+                        raise SystemExit(
+                            f"codes of {one.prompt!r} differ: {slow} and {name}; nothing is timed."
+                        )
     return timed
 
 
 def places(name: str, batch: int, scale: float) -> int:
     """Codes that a pass looks at, guidance counted twice."""
-    rows, options = batch * (1 if scale == 1 else 2), DECODINGS[name]
+    rows, options = batch * (1 if scale == 1 else 2), (DECODINGS | ROUNDED)[name]
     window = options.get("window", default_window(rows))
     return rows * window_of(options.get("decoding", "parallel"), window)
 
@@ -113,11 +122,18 @@ def rows(
             "passes": round(passes, 1),
             "ms_a_pass": round(1000 * row["seconds"] / passes, 2),
             "codes_a_second": round(batch * clips[0].codes.size / row["seconds"]),
-            "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
-            "of_arithmetic": round(operations * passes / row["seconds"] / limit["flops"], 3),
         }
+        if name in DECODINGS:  # the ceilings are of float32
+            row |= {
+                "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
+                "of_arithmetic": round(operations * passes / row["seconds"] / limit["flops"], 3),
+            }
         found.append(row)
     return found
+
+
+def share(row: dict[str, Any], name: str) -> str:
+    return f"{row[name]:.1%}" if name in row else "-"
 
 
 def film(pipe: VideoPipeline, runs: int) -> dict[str, Any]:
@@ -146,6 +162,7 @@ def film(pipe: VideoPipeline, runs: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time generation.")
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
+    parser.add_argument("--int8", action="store_true", help="rounded weights too; needs a C++ compiler")
     parser.add_argument("--runs", type=int, default=12, help="timed runs a case (12); a third at batch 8")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
@@ -153,6 +170,7 @@ def main() -> None:
         if options.json:
             check_writable(options.json, KinolentaError, overwrite=True)
         pipe = VideoPipeline.from_pretrained(options.model)
+        rounded = VideoPipeline.from_pretrained(options.model, int8=True) if options.int8 else None
     except KinolentaError as error:
         raise SystemExit(f"error: {error}") from error
     limit = ceilings()
@@ -160,21 +178,21 @@ def main() -> None:
     print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32")
     print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
-        f"{'case':<10}{'decoding':<14}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
+        f"{'case':<10}{'decoding':<18}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
         f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}{'of arithmetic':>15}"
     )
     table = []
     for case, scale in CASES:
         for batch, runs in ((1, options.runs), (8, max(2, options.runs // 3))):
-            for row in rows(pipe, compare(pipe, runs, scale, batch), case, batch, limit):
+            for row in rows(pipe, compare(pipe, rounded, runs, scale, batch), case, batch, limit):
                 first = next((other for other in table if other["case"] == case), row)
                 row["times_sequential"] = round(first["seconds"] / (row["seconds"] / batch), 2)
                 table.append(row)
                 print(
-                    f"{case:<10}{row['decoding']:<14}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
+                    f"{case:<10}{row['decoding']:<18}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
                     f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
-                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{row['of_bandwidth']:>14.1%}"
-                    f"{row['of_arithmetic']:>15.1%}",
+                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{share(row, 'of_bandwidth'):>14}"
+                    f"{share(row, 'of_arithmetic'):>15}",
                     flush=True,
                 )
     whole = film(pipe, options.runs)

@@ -32,6 +32,7 @@ from kinolenta.request import (
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs, text_log_probs
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
+from kinolenta.transformer.int8 import int8_stack_of
 from kinolenta.transformer.stable import row_stable
 
 if TYPE_CHECKING:
@@ -48,13 +49,23 @@ class VideoPipeline:
     """
 
     def __init__(
-        self, tokenizer: TextTokenizer, transformer: GPT, decoder: VideoVQGAN, index: ModelIndex
+        self,
+        tokenizer: TextTokenizer,
+        transformer: GPT,
+        decoder: VideoVQGAN,
+        index: ModelIndex,
+        *,
+        int8: bool = False,
     ) -> None:
-        """Raises CheckpointError that shows both sides if the three do not fit each other."""
+        """int8: see ``from_pretrained``. Raises CheckpointError that shows both sides if the three do not fit
+        each other.
+        """
         self.tokenizer, self.index = tokenizer, index
         # Weights laid out once for decoding, so that no call pays for it.
         self.transformer, self.decoder = row_stable(transformer.eval()), decoder.eval()
         self._check_parts()
+        check_switches(int8=int8)
+        self._int8 = int8_stack_of(self.transformer) if int8 else None
         self._prompts = GridPrompts(
             self.encode,
             (self.height, self.width),
@@ -65,8 +76,13 @@ class VideoPipeline:
         self._reader = Reader(tokenizer, self.transformer, self._prompts, self.num_frames)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path | None = None) -> Self:
-        """Load a model folder; None is the demo that comes with the package. Raises CheckpointError."""
+    def from_pretrained(cls, path: str | Path | None = None, *, int8: bool = False) -> Self:
+        """Load a model folder; None is the demo that comes with the package.
+
+        int8: draw with weights rounded to whole numbers, compiled by PyTorch: clips come sooner, and are not
+        those of the exact weights; how they are decoded changes nothing here either. Takes half a minute the
+        first time, some seconds from then on. Raises CheckpointError, or ConfigError where int8 cannot be.
+        """
         require(
             path is None or isinstance(path, (str, Path)),
             CheckpointError,
@@ -77,7 +93,7 @@ class VideoPipeline:
         index = load_index(folder)
         transformer = _load(folder / "transformer", GPTConfig, GPT)
         decoder = _load(folder / "decoder", VQGANConfig, VideoVQGAN)
-        return cls(TextTokenizer.load(folder / "tokenizer"), transformer, decoder, index)
+        return cls(TextTokenizer.load(folder / "tokenizer"), transformer, decoder, index, int8=int8)
 
     @property
     def fps(self) -> float:
@@ -160,7 +176,7 @@ class VideoPipeline:
         require(one, ConfigError, "a stream is of one clip; it takes no best_of and no scorer.")
         request, rows = self._request(prompt, **options), slice(0, 1)
         stream, shown = self.decoder.stream(), 0
-        for codes in request.frames(request.start(self.transformer, rows), rows):
+        for codes in request.frames(request.start(self.transformer, rows, self._int8), rows):
             frames = request.pixels(to_uint8(stream.push(codes[:, -1:]))[0], shown)
             shown += len(frames)
             yield from frames
@@ -291,7 +307,7 @@ class VideoPipeline:
         )
 
     def _clips(self, request: Request, rows: slice) -> list[Clip]:
-        generation = request.start(self.transformer, rows)
+        generation = request.start(self.transformer, rows, self._int8)
         for _ in request.frames(generation, rows):
             pass
         made = generation.result()

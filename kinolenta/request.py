@@ -14,7 +14,7 @@ from torch import Tensor
 from kinolenta.clip import Clip
 from kinolenta.errors import ConfigError, require
 from kinolenta.grid import GridPrompt
-from kinolenta.transformer import GPT, Generation, SamplingConfig, SlidingGeneration
+from kinolenta.transformer import GPT, Generation, Int8Stack, SamplingConfig, SlidingGeneration
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -85,7 +85,9 @@ class Request:
         for start in range(0, len(self.prompts), MAX_BATCH):
             yield slice(start, min(start + MAX_BATCH, len(self.prompts)))
 
-    def start(self, transformer: GPT, rows: slice) -> Generation | SlidingGeneration:
+    def start(
+        self, transformer: GPT, rows: slice, int8: Int8Stack | None = None
+    ) -> Generation | SlidingGeneration:
         """The generation of some of the prompts; raises what ``Generation`` does."""
         count, given, config = rows.stop - rows.start, self.given, transformer.config
         known = None if given is None else given.known_codes().expand(count, -1)
@@ -98,6 +100,7 @@ class Request:
             "negative_text_ids": None if self.negative_ids is None else [self.negative_ids] * count,
             "decoding": self.decoding,
             "window": self.window,
+            "int8": int8,
         }
         frames, texts = self.num_latent_frames, self.text_ids[rows]
         if frames <= config.grid[0]:

@@ -3,6 +3,7 @@
 from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.generate import Generated, Generation, generate
 from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.int8 import Int8Stack, int8_stack_of
 from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.loss import StripLoss, strip_loss
 from kinolenta.transformer.reading import Reading, code_log_probs, text_log_probs
@@ -14,6 +15,7 @@ __all__ = [
     "GPTConfig",
     "Generated",
     "Generation",
+    "Int8Stack",
     "Reading",
     "SamplingConfig",
     "SequenceLayout",
@@ -22,6 +24,7 @@ __all__ = [
     "StripLoss",
     "code_log_probs",
     "generate",
+    "int8_stack_of",
     "strip_loss",
     "text_log_probs",
 ]

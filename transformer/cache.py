@@ -15,7 +15,8 @@ from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import MIN_ROWS, input_major
-from kinolenta.transformer.stack import Stack, run_stack, stack_of
+from kinolenta.transformer.int8 import Int8Stack
+from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots
 
@@ -43,7 +44,7 @@ class KVCache:
     inputs: CodeInputs
     place_rows: Tensor
     head: Tensor
-    stack: Stack
+    stack: Stack | Int8Stack
 
     @property
     def copies(self) -> int:
@@ -51,12 +52,15 @@ class KVCache:
         return len(self.pad) // len(self.history)
 
 
-def prefill(model: GPT, strip: Strip, order: Tensor, copies: int = 1) -> tuple[KVCache, Tensor]:
+def prefill(
+    model: GPT, strip: Strip, order: Tensor, copies: int = 1, stack: Int8Stack | None = None
+) -> tuple[KVCache, Tensor]:
     """Run the texts in one pass; returns the cache and logits [rows, codebook_size] of the first code.
 
     model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
     strip: from ``pack_prefill`` without codes, in this order, the clips' rows ``copies`` times over.
     order: [num_codes] int64, the raster index of each code that the clips will have.
+    stack: what the windows of codes run through, if not the model's own blocks.
     """
     config, layout = model.config, model.layout
     order, num_codes = order.to(model.kind.device), len(order)
@@ -85,7 +89,7 @@ def prefill(model: GPT, strip: Strip, order: Tensor, copies: int = 1) -> tuple[K
         inputs=model.code_inputs(),
         place_rows=model.place_rows(order),
         head=input_major(model.code_head()),
-        stack=stack_of(model),
+        stack=stack_of(model) if stack is None else stack,
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
     strip = strip if rows >= MIN_ROWS else strip.rows([0] * MIN_ROWS)
@@ -118,7 +122,7 @@ def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
         start, x = start.repeat(copies), x.repeat(copies, 1, 1)
         cos, sin = cos.repeat(copies, 1, 1, 1), sin.repeat(copies, 1, 1, 1)
     mask = Causal(start=start + model.layout.text_slots, pad=cache.pad)
-    return run_stack(cache.stack, x, cos, sin, mask, cache.layers)
+    return cache.stack.run(x, cos, sin, mask, cache.layers)
 
 
 def _earlier(order: Tensor, per_frame: int) -> Tensor:

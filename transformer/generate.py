@@ -10,6 +10,7 @@ from kinolenta.errors import ConfigError, ShapeError, require
 from kinolenta.transformer.cache import prefill
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.memory import check_memory
 from kinolenta.transformer.noise import check_stream
 from kinolenta.transformer.sampler import SamplingConfig
@@ -54,6 +55,7 @@ def generate(
     negative_text_ids: Sequence[Sequence[int]] | None = None,
     decoding: str = "parallel",
     window: int | None = None,
+    int8: Int8Stack | None = None,
     on_frame: Callable[[int, Tensor], None] | None = None,
 ) -> Generated:
     """Draw a clip for each text; a clip depends on its own text, seed, candidate and known codes only.
@@ -69,6 +71,7 @@ def generate(
     decoding: "parallel" draws up to ``window`` codes a pass (by default 32 of a clip, fewer of each in a
     large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or
     wrong.
+    int8: what ``int8_stack_of`` makes of the model, to draw with rounded weights: other clips, sooner.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
     """
@@ -86,6 +89,7 @@ def generate(
         negative_text_ids=negative_text_ids,
         decoding=decoding,
         window=window,
+        int8=int8,
     )
     for t, codes in generation.frames():
         if on_frame is not None:
@@ -113,6 +117,7 @@ class Generation:
         negative_text_ids: Sequence[Sequence[int]] | None = None,
         decoding: str = "parallel",
         window: int | None = None,
+        int8: Int8Stack | None = None,
     ) -> None:
         """The arguments of ``generate``, and its errors; runs the texts."""
         config, batch = model.config, len(text_ids)
@@ -165,7 +170,7 @@ class Generation:
         check_memory(config, len(texts), num_codes, window, model.kind.device)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
-        cache, logits = prefill(model, strip, order, copies)
+        cache, logits = prefill(model, strip, order, copies, int8)
         cache.codes[:, :num_known] = known.to(cache.codes.device)
         self._decoder = FixedPoint(
             model,

@@ -39,6 +39,27 @@ class Stack(NamedTuple):
     kv_heads: int
     eps: float
 
+    def run(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """``GPT.run_blocks`` over a cache: x [b, n, d] to hidden states of the same shape."""
+        batch, n, width = shape = x.shape
+        heads, both, eps = self.heads, self.heads + self.kv_heads, self.eps
+        x, decode = x.reshape(-1, width), None
+        for layer, slots in zip(self.layers, cache, strict=True):
+            qkv = _product(_normed(x, layer.attention_norm, eps), layer.qkv)
+            qkv = qkv.view(batch, n, both + self.kv_heads, -1)
+            qk = rotate(_normed(qkv.narrow(2, 0, both), layer.qk_norm, eps), cos, sin).transpose(1, 2)
+            v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2).to(qk.dtype)
+            q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, self.kv_heads)
+            decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
+            attended = decode(q, k, v, slots)
+            x = x + _product(attended.transpose(1, 2).reshape(x.shape[0], -1), layer.out)
+            up = _product(_normed(x, layer.feed_forward_norm, eps), layer.up)
+            half = up.shape[1] // 2
+            x = x + _product(gated(up.narrow(1, 0, half), up.narrow(1, half, half)), layer.down)
+        return _normed(x, self.norm, eps).view(shape)
+
 
 def stack_of(model: GPT) -> Stack:
     """The blocks of a model that ``row_stable`` gave; views of its weights, no copies."""
@@ -61,29 +82,6 @@ def stack_of(model: GPT) -> Stack:
         )
     norm: LayerNorm = model.norm
     return Stack(tuple(layers), norm.weight, model.config.n_head, model.config.n_kv_head, norm.eps)
-
-
-def run_stack(
-    stack: Stack, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
-) -> Tensor:
-    """``GPT.run_blocks`` over a cache: x [b, n, d] to hidden states of the same shape."""
-    batch, n, width = shape = x.shape
-    heads, both = stack.heads, stack.heads + stack.kv_heads
-    x, decode = x.reshape(-1, width), None
-    for layer, slots in zip(stack.layers, cache, strict=True):
-        qkv = _product(_normed(x, layer.attention_norm, stack.eps), layer.qkv).view(
-            batch, n, both + stack.kv_heads, -1
-        )
-        qk = rotate(_normed(qkv.narrow(2, 0, both), layer.qk_norm, stack.eps), cos, sin).transpose(1, 2)
-        v = qkv.narrow(2, both, stack.kv_heads).transpose(1, 2).to(qk.dtype)
-        q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, stack.kv_heads)
-        decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
-        attended = decode(q, k, v, slots)
-        x = x + _product(attended.transpose(1, 2).reshape(x.shape[0], -1), layer.out)
-        up = _product(_normed(x, layer.feed_forward_norm, stack.eps), layer.up)
-        half = up.shape[1] // 2
-        x = x + _product(gated(up.narrow(1, 0, half), up.narrow(1, half, half)), layer.down)
-    return _normed(x, stack.norm, stack.eps).view(shape)
 
 
 def _normed(x: Tensor, gain: Tensor, eps: float) -> Tensor:

@@ -4,7 +4,7 @@
     ask     question | clip | answer
     given   caption | some of the clip | the rest of it
     later   caption | first latent frame | some later ones, at their true time
-    glance  question | one latent frame, at its true time | answer
+    glance  question | one latent frame, at its true time, or the clip | answer; the codes are not learned
 
 A dropped caption (classifier-free guidance needs rows without one) moves to the right of the clip, so that
 the same rows teach the model to describe what it sees. Given-first order follows CogVideo (Hong et al. 2022,
@@ -30,7 +30,8 @@ from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.layout import Strip
 
 TASKS = ("plain", "ask", "given", "later")
-GLANCES = {"what": 4, "background": 1, "count": 2, "colour": 4}  # what a single frame shows, by hardness
+SHOWN = {"what": 6, "background": 2, "count": 1, "colour": 2}  # what a single frame shows, by hardness
+MOVING = {"motion": 1, "where to": 1}  # what only the clip does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class MixtureConfig(Config):
 
     glances: rows of a single latent frame and a question about it, that many a step beside the batch. One
     costs less than a quarter of a clip's row, and what is seen at a glance is most of what there is to learn.
+    Every other step, at random, shows whole clips instead, as many as cost the same.
     """
 
     ask: float = 0.0
@@ -98,10 +100,10 @@ class Rows:
 
         self._questions = [_by_kind(about) for about in shard.questions]
         require(
-            mixture.glances == 0 or any(about.keys() & GLANCES.keys() for about in self._questions),
+            mixture.glances == 0 or any(about.keys() & SHOWN.keys() for about in self._questions),
             DataError,
             "glances need questions about {}; the codes have none.",
-            ", ".join(GLANCES),
+            ", ".join(SHOWN),
         )
 
     def batch(self, step: int, size: int) -> Strip:
@@ -113,15 +115,20 @@ class Rows:
         dropped = [rng.random() < mixture.caption_dropout for _ in tasks]
         return self.strip(tasks, dropped, [self._number(step * size + i) for i in range(size)], rng)
 
-    def glances(self, rng: random.Random, size: int) -> Strip:
-        """Rows of the task "glance": a question that a single frame can answer, about clips at random."""
+    def glances(self, rng: random.Random, size: int, *, whole: bool | None = None) -> Strip:
+        """Rows of the task "glance" about clips at random: single latent frames, or fewer rows of whole clips
+        that cost as much; by coin unless ``whole`` says.
+        """
+        whole = rng.random() < 0.5 if whole is None else whole
+        asked = SHOWN | MOVING if whole else SHOWN
+        size = max(1, size // self.config.grid[0]) if whole else size
         rows: list[_Row] = []
         while len(rows) < size:
             number = rng.randrange(len(self.shard))
-            kinds = [kind for kind in GLANCES if kind in self._questions[number]]
+            kinds = [kind for kind in asked if kind in self._questions[number]]
             if kinds:
-                [kind] = rng.choices(kinds, [GLANCES[kind] for kind in kinds])
-                rows.append(self._glance(number, kind, rng))
+                [kind] = rng.choices(kinds, [asked[kind] for kind in kinds])
+                rows.append(self._glance(number, kind, whole, rng))
         return self._packed(rows)
 
     def strip(
@@ -154,12 +161,13 @@ class Rows:
         left = self.tokenizer.encode(question.text, max_length=self.config.text_len, truncate=True)
         return left, self.tokenizer.encode(question.answer)
 
-    def _glance(self, number: int, kind: str, rng: random.Random) -> _Row:
-        """A later latent frame than the first: things may still have to come."""
+    def _glance(self, number: int, kind: str, whole: bool, rng: random.Random) -> _Row:
+        """The clip, or a later latent frame than the first: things may still have to come."""
         left, right = self._question(number, kind, rng)
-        frames, size = self.config.grid[0], self.config.codes_per_frame
-        time = rng.randint(min(1, frames - 1), frames - 1)
-        return left, self.shard.codes[number, time].flatten(), right, torch.arange(size) + time * size
+        codes, frames = self.shard.codes[number].flatten(1), self.config.grid[0]
+        first = 0 if whole else rng.randint(min(1, frames - 1), frames - 1)
+        stop, size = (frames if whole else first + 1), codes.shape[1]
+        return left, codes[first:stop].flatten(), right, torch.arange(first * size, stop * size)
 
     def _window(self, number: int, rng: random.Random) -> tuple[Tensor, Tensor]:
         """The first latent frame and some in a row, at their own time or, for what lasts, long after it."""

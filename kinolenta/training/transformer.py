@@ -166,7 +166,7 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
     """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
     dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
-    per code, dev_ask and dev_glance per text_id of an answer.
+    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer.
     """
     found: dict[str, float] = {}
     count = min(num_clips, len(rows.shard))
@@ -186,8 +186,10 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
     if rows.mixture.glances:
-        rng = random.Random("evaluate/glance")
-        found["dev_glance"] = text_loss(model, rows.glances(rng, count)).item()
+        for name, whole in (("glance", False), ("look", True)):
+            rng = random.Random(f"evaluate/{name}")
+            size = count * rows.config.grid[0] if whole else count
+            found[f"dev_{name}"] = text_loss(model, rows.glances(rng, size, whole=whole)).item()
     return found
 
 

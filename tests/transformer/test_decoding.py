@@ -28,7 +28,7 @@ def equal(one: Generated, other: Generated) -> None:
         assert torch.equal(one.log_prob_uncond, other.log_prob_uncond)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     batch=st.integers(1, 5),
     window=st.integers(1, 40),
@@ -39,6 +39,8 @@ def equal(one: Generated, other: Generated) -> None:
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_k=st.sampled_from([None, 1, 7]),
     top_p=st.sampled_from([None, 0.5, 0.95]),
+    first=st.sampled_from([None, SamplingConfig(temperature=0.5, top_k=9), SamplingConfig(top_p=0.3)]),
+    negative=st.booleans(),
     seed=st.integers(0, 2**63 - 1),
 )
 def test_parallel_equals_sequential(
@@ -51,6 +53,8 @@ def test_parallel_equals_sequential(
     temperature: float,
     top_k: int | None,
     top_p: float | None,
+    first: SamplingConfig | None,
+    negative: bool,
     seed: int,
 ) -> None:
     known = min(known, frames * 12)
@@ -69,7 +73,9 @@ def test_parallel_equals_sequential(
             known_codes=codes[rows],
             order=order,
             sampling=sampling,
+            first_sampling=first,
             guidance_scale=guidance_scale,
+            negative_text_ids=TEXTS[::-1][:batch][rows] if negative and guidance_scale != 1 else None,
             decoding=decoding,
             window=window,
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kinolenta.errors import ConfigError, ShapeError
 from kinolenta.kernels.attention import Causal
-from kinolenta.transformer import Generated, SlidingGeneration, cache, code_log_probs, generate
+from kinolenta.transformer import Generated, SlidingGeneration, code_log_probs, generate
 from kinolenta.transformer.sliding import window_order, window_times
 from kinolenta.transformer.stack import Stack
 from tests.transformer.tiny import random_codes, tiny_gpt
@@ -73,13 +73,13 @@ def test_given_codes_stay_and_the_rest_follows_them(given: int) -> None:
 
 def test_what_a_later_frame_costs_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     slots: list[int] = []
-    run = cache.run_stack
+    run = Stack.run
 
     def watched(stack: Stack, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, layers: Any) -> Tensor:
         slots.append(layers[0][0].shape[2])
         return run(stack, x, cos, sin, mask, layers)
 
-    monkeypatch.setattr(cache, "run_stack", watched)
+    monkeypatch.setattr(Stack, "run", watched)
     slid(n=9)
     assert len(slots) > 9 and len(set(slots)) == 1
 

@@ -6,7 +6,7 @@ import torch
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import row_stable
-from kinolenta.transformer.stack import run_stack, stack_of
+from kinolenta.transformer.stack import stack_of
 from tests.transformer.tiny import tiny_gpt
 
 
@@ -24,7 +24,7 @@ def test_stack_and_blocks_agree_in_every_bit(sizes: dict[str, int], n: int) -> N
     places = torch.randint(0, 9, (3, n, 4), generator=generator)
     cos, sin = rotary_tables(places, model.frequencies)
     found = []
-    for run in (model.run_blocks, lambda *inputs: run_stack(stack_of(model), *inputs)):
+    for run in (model.run_blocks, stack_of(model).run):
         mask = Causal(start=torch.tensor([20, 7, 30]), pad=torch.tensor([0, 3, 17]))
         cache = [(keys.clone(), values.clone()) for keys, values in memory.unbind()]
         with torch.inference_mode():

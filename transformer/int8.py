@@ -1,0 +1,190 @@
+"""The blocks with products in whole numbers: windows of codes in less time, drawn by a slightly other model.
+
+Weights are rounded to int8 with a scale for each output, inputs likewise with one for each row, as they come
+(vector-wise quantization, Dettmers et al. 2022, arXiv:2208.07339). A sum of integers is the same in any order,
+and everything else works on one row at a time, so rows do not depend on how many there are: decoding in
+parallel draws what decoding one by one draws, here too.
+
+To scale and to round are many small operations, more expensive than what the products save unless compiled
+into one with their neighbours. torch.compile does that, once for any number of rows, and needs a C++ compiler.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kinolenta.errors import ConfigError, require
+from kinolenta.kernels.attention import Causal
+from kinolenta.kernels.decode import decode_plan
+from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.stack import stack_of
+
+LARGEST = 127
+LEAST = 1e-8  # of a scale's numerator: rows and columns of zeros stay zeros
+MOST_ROWS = 1 << 16
+
+
+class Int8Weight(NamedTuple):
+    """values: int8 [in, out], stored output by output. scale: float32 [out]."""
+
+    values: Tensor
+    scale: Tensor
+
+
+class Int8Layer(NamedTuple):
+    """Weights of a block."""
+
+    attention_norm: Tensor
+    qkv: Int8Weight
+    qk_norm: Tensor
+    out: Int8Weight
+    feed_forward_norm: Tensor
+    up: Int8Weight
+    down: Int8Weight
+
+
+class Int8Stack(NamedTuple):
+    """``Stack`` with rounded weights; ``run`` is its ``run``."""
+
+    layers: tuple[Int8Layer, ...]
+    norm: Tensor
+    heads: int
+    kv_heads: int
+    eps: float
+
+    def run(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """x [b, n, d] to hidden states of the same shape, in inference mode."""
+        before, between, after = _compiled()
+        batch, n, width = shape = x.shape
+        both, layers = self.heads + self.kv_heads, self.layers
+        x, decode = x.reshape(-1, width), None
+        cos, sin = (table.reshape(len(x), 1, -1) for table in (cos, sin))
+        qk, v = before(x, layers[0], cos, sin, both, self.eps)
+        for number, (layer, slots) in enumerate(zip(layers, cache, strict=True)):
+            qk, v = (heads.view(batch, n, heads.shape[1], -1).transpose(1, 2) for heads in (qk, v))
+            q, k = qk.narrow(1, 0, self.heads), qk.narrow(1, self.heads, self.kv_heads)
+            decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
+            attended = decode(q, k, v, slots).transpose(1, 2).reshape(len(x), -1).contiguous()
+            if number + 1 < len(layers):
+                x, qk, v = between(x, attended, layer, layers[number + 1], cos, sin, both, self.eps)
+            else:
+                x = after(x, attended, layer, self.eps)
+        return F.layer_norm(x, (width,), self.norm, None, self.eps).view(shape)
+
+
+@torch.inference_mode()
+def int8_stack_of(model: GPT) -> Int8Stack:
+    """The blocks of a model that ``row_stable`` gave, rounded, and compiled if this process has not yet.
+
+    Compiling takes about half a minute; PyTorch keeps the result on the disk for the next process. Raises
+    ConfigError for weights that are not float32 on a CPU, or where there is no compiler.
+    """
+    kind = model.kind
+    require(
+        kind.dtype == torch.float32 and kind.device.type == "cpu",
+        ConfigError,
+        "int8 is for float32 weights on a CPU; these are {} on {}.",
+        kind.dtype,
+        kind.device.type,
+    )
+    stack = stack_of(model)
+    layers = tuple(
+        Int8Layer(
+            layer.attention_norm,
+            _rounded(layer.qkv),
+            layer.qk_norm,
+            _rounded(layer.out),
+            layer.feed_forward_norm,
+            _rounded(layer.up),
+            _rounded(layer.down),
+        )
+        for layer in stack.layers
+    )
+    found = Int8Stack(layers, stack.norm, stack.heads, stack.kv_heads, stack.eps)
+    _warm_up(found, model.config.head_dim)
+    return found
+
+
+def _rounded(pieces: tuple[Tensor, ...]) -> Int8Weight:
+    weight = torch.cat(pieces)
+    scale = weight.abs().amax(0).clamp(min=LEAST) / LARGEST
+    return Int8Weight((weight / scale).round().to(torch.int8).t().contiguous().t(), scale)
+
+
+def _product(x: Tensor, weight: Int8Weight) -> Tensor:
+    largest = x.abs().amax(-1, keepdim=True).clamp(min=LEAST)
+    rounded = (x * (LARGEST / largest)).round().to(torch.int8)
+    return torch._int_mm(rounded, weight.values).float() * (largest / LARGEST) * weight.scale
+
+
+def _before(
+    x: Tensor, layer: Int8Layer, cos: Tensor, sin: Tensor, both: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Turned queries and keys [rows, h + h_kv, d] of x [rows, d_model], and values [rows, h_kv, d]."""
+    width = layer.qk_norm.shape[0]
+    qkv = _product(F.layer_norm(x, (x.shape[-1],), layer.attention_norm, None, eps), layer.qkv)
+    qkv = qkv.view(x.shape[0], -1, width)
+    qk = F.layer_norm(qkv[:, :both], (width,), layer.qk_norm, None, eps)
+    first, second = qk.chunk(2, -1)
+    return qk * cos + torch.cat((second, first), -1) * sin, qkv[:, both:]
+
+
+def _after(x: Tensor, attended: Tensor, layer: Int8Layer, eps: float) -> Tensor:
+    """The rest of the block."""
+    x = x + _product(attended, layer.out)
+    up = _product(F.layer_norm(x, (x.shape[-1],), layer.feed_forward_norm, None, eps), layer.up)
+    gate, value = up.chunk(2, -1)
+    return x + _product(F.silu(gate) * value, layer.down)
+
+
+def _between(
+    x: Tensor,
+    attended: Tensor,
+    layer: Int8Layer,
+    following: Int8Layer,
+    cos: Tensor,
+    sin: Tensor,
+    both: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rest of a block, and the beginning of the one after it."""
+    x = _after(x, attended, layer, eps)
+    return x, *_before(x, following, cos, sin, both, eps)
+
+
+@functools.cache
+def _compiled() -> tuple[Callable[..., Any], ...]:
+    """``_before``, ``_between`` and ``_after``, each in one piece."""
+    return tuple(torch.compile(part, fullgraph=True) for part in (_before, _between, _after))
+
+
+def _warm_up(stack: Int8Stack, head_dim: int) -> None:
+    """Compile with a number of rows that is said to be any."""
+    before, between, after = _compiled()
+    first, last, both = stack.layers[0], stack.layers[-1], stack.heads + stack.kv_heads
+    x, cos, sin = torch.zeros(6, stack.norm.shape[0]), torch.ones(6, 1, head_dim), torch.zeros(6, 1, head_dim)
+
+    def any_rows(*tensors: Tensor) -> None:
+        for tensor in tensors:
+            torch._dynamo.mark_dynamic(tensor, 0, min=2, max=MOST_ROWS)
+
+    try:
+        any_rows(x, cos, sin)
+        before(x, first, cos, sin, both, stack.eps)
+        attended = torch.zeros(6, stack.heads * head_dim)
+        any_rows(attended)
+        x, _, _ = between(x, attended, first, last, cos, sin, both, stack.eps)
+        any_rows(x)
+        after(x, attended, last, stack.eps)
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        if "InvalidCxxCompiler" not in str(error):
+            raise
+        raise ConfigError(
+            "int8 needs a C++ compiler, and none was found; install one, such as g++, or leave int8 out."
+        ) from error
