@@ -188,11 +188,11 @@ def main() -> None:
                 first = next((other for other in table if other["case"] == case), row)
                 row["times_sequential"] = round(first["seconds"] / (row["seconds"] / batch), 2)
                 table.append(row)
+                shares = (share(row, "of_bandwidth"), share(row, "of_arithmetic"))
                 print(
                     f"{case:<10}{row['decoding']:<18}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
                     f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
-                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{share(row, 'of_bandwidth'):>14}"
-                    f"{share(row, 'of_arithmetic'):>15}",
+                    f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{shares[0]:>14}{shares[1]:>15}",
                     flush=True,
                 )
     whole = film(pipe, options.runs)

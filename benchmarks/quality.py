@@ -193,7 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
         setting = {
             "benchmark": "quality", "model": str(options.model or "demo"), "split": options.split,
             "num_clips": options.clips, "seed": options.seed,
-            "sampling": {name: getattr(options, name) for name in SAMPLING}, "decoding": options.decoding, "int8": options.int8,
+            "sampling": {name: getattr(options, name) for name in SAMPLING}, "decoding": options.decoding,
+            "int8": options.int8,
             "torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads(),
         }  # fmt: skip
         print(f"quality  |  {setting['model']}  {options.split}  {options.clips} clips  seed {options.seed}  "

@@ -12,10 +12,10 @@ from torch import Tensor
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
+from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import MIN_ROWS, input_major
-from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots

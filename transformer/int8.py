@@ -1,12 +1,12 @@
 """The blocks with products in whole numbers: windows of codes in less time, drawn by a slightly other model.
 
-Weights are rounded to int8 with a scale for each output, inputs likewise with one for each row, as they come
-(vector-wise quantization, Dettmers et al. 2022, arXiv:2208.07339). A sum of integers is the same in any order,
-and everything else works on one row at a time, so rows do not depend on how many there are: decoding in
-parallel draws what decoding one by one draws, here too.
+Weights are rounded to int8 with a scale for each output, inputs likewise with one for each row as it comes
+(vector-wise quantization, Dettmers et al. 2022, arXiv:2208.07339). A sum of integers is the same in any
+order, and all else works on one row at a time, so rows do not depend on how many there are: parallel decoding
+draws what sequential decoding draws, here too.
 
-To scale and to round are many small operations, more expensive than what the products save unless compiled
-into one with their neighbours. torch.compile does that, once for any number of rows, and needs a C++ compiler.
+To scale and to round are many small operations, which cost more than the products save unless compiled into
+one with their neighbours. torch.compile does that, once for any number of rows, and needs a C++ compiler.
 """
 
 import functools

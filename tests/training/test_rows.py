@@ -77,7 +77,7 @@ def test_a_kind_of_question_is_not_asked_more_often_for_its_wordings(shard: Shar
 
 def test_a_glance_is_one_later_frame_and_what_can_be_told_from_it(shard: Shard) -> None:
     rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(glances=3))
-    strip, again, other = (rows.glances(random.Random(seed), 40) for seed in (5, 5, 6))
+    strip, again, other = (rows.glances(random.Random(seed), 40, whole=False) for seed in (5, 5, 6))
     assert torch.equal(strip.token_ids, again.token_ids) and torch.equal(strip.order, again.order)  # type: ignore[arg-type]
     assert not torch.equal(other.token_ids, strip.token_ids)
     assert strip.num_codes == 4 and strip.order is not None
@@ -90,6 +90,25 @@ def test_a_glance_is_one_later_frame_and_what_can_be_told_from_it(shard: Shard) 
         assert torch.equal(codes, shard.codes[number, 1].flatten())
         seen.add(number)
     assert seen == {0, 2}
+
+
+def test_every_other_batch_of_glances_shows_whole_clips_and_asks_anything(shard: Shard) -> None:
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(glances=3))
+    asked: set[str | None] = set()
+    shapes: Counter[tuple[int, int]] = Counter()
+    for seed in range(60):
+        strip = rows.glances(random.Random(seed), 40)
+        assert strip.order is not None
+        shapes[len(strip.order), strip.num_codes] += 1
+        unpacked = rows.layout.unpack(strip)
+        if strip.num_codes == 8:
+            assert (strip.order == torch.arange(8)).all()
+            asked |= {said(rows, left) for left in unpacked.left}
+            assert all((codes.flatten() == shard.codes.flatten(1)).all(1).any() for codes in unpacked.codes)
+        else:
+            assert all(said(rows, left) != "что делает собака?" for left in unpacked.left)
+    assert set(shapes) == {(40, 4), (20, 8)} and min(shapes.values()) > 15
+    assert asked == {"кто это?", "что делает собака?", "что это?"}
 
 
 def test_given_codes_stand_first_and_keep_their_places(shard: Shard) -> None:
