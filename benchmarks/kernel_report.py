@@ -128,6 +128,7 @@ def jobs(which: str = "full") -> list[Job]:
         "full": [(dtype, d) for dtype in DTYPES for d in (64, 80, 128)],
     }[which]
     plain = [Job(kernel, dtype, d, "causal") for kernel in TILES for dtype, d in kinds]
+    plain.append(Job("noise", "fp32", 0, "none"))
     if which == "core":
         return plain
     masked = [Job(kernel, "bf16", 64, m) for kernel in ("forward", "dq", "dkv", "split") for m in MASKS]
@@ -150,6 +151,8 @@ def build(job: Job, target: str) -> Binary:
         "delta_ptr": "*fp32",
         "acc_ptr": "*fp32",
         "sums_ptr": "*fp32",
+        "stream_ptr": "*i64",
+        "positions_ptr": "*i64",
     }
     signature, aligned = {}, {}
     for index, name in enumerate(names):
@@ -184,12 +187,15 @@ def build(job: Job, target: str) -> Binary:
 
 
 def _kernel(job: Job, backend: str) -> tuple[Any, dict[str, Any], Tile]:
+    from kinolenta.kernels import noise
     from kinolenta.kernels.attention import triton as launcher
     from kinolenta.kernels.attention import triton_backward as backward
     from kinolenta.kernels.attention import triton_forward as forward
     from kinolenta.kernels.attention.triton_mask import key_span_count, query_span_count
     from kinolenta.kernels.decode import triton as decode
 
+    if job.kernel == "noise":
+        return noise.gumbel_kernel, {"BLOCK": noise.BLOCK}, Tile(noise.BLOCK, 4, noise.WARPS, 1)
     dtype, rule = DTYPES[job.dtype], [int(number) for number in MASKS[job.mask].rule]
     tile = TILES[job.kernel](dtype, job.head_dim, backend)
     kernel = {
@@ -248,7 +254,7 @@ def _judge(row: Binary, limits: Target) -> None:
         row.faults.append("spills registers")
     if row.shared > limits.shared_block:
         row.faults.append("too much shared memory")
-    if row.job.kernel not in ("delta", "join"):  # those two multiply no matrices
+    if row.job.kernel not in ("delta", "join", "noise"):  # those multiply no matrices
         if not row.matrix:
             row.faults.append("no matrix instructions")
         if limits.copies and not row.copies:

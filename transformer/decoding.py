@@ -62,7 +62,9 @@ class FixedPoint:
         self.passes = 1
         self.log_probs = torch.zeros(2, batch, self.num_codes, dtype=torch.float64, device=logits.device)
         noisy = sampling.temperature > 0 or (first_sampling is not None and first_sampling.temperature > 0)
-        self.noise = NoiseWindow(streams, model.config.codebook_size, self.window, order) if noisy else None
+        self.noise = (
+            NoiseWindow(streams, model.config.codebook_size, self.window, self.order) if noisy else None
+        )
         self.done = torch.full((batch,), num_known, device=logits.device)
         self.settled = (self.done - 1).clamp(min=0)
         self.drafted = self.done.clone()  # leading codes that are final or have a draft

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kinolenta.errors import ConfigError, require
+from kinolenta.kernels.backends import resolve
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -33,14 +34,21 @@ def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Ten
     return c0, c1, c2, c3
 
 
-def gumbel(seed: int, candidate: int, positions: Tensor, codebook_size: int) -> Tensor:
+def gumbel(
+    seed: int, candidate: int, positions: Tensor, codebook_size: int, *, backend: str = "auto"
+) -> Tensor:
     """Standard Gumbel noise, float32 [n, codebook_size], for the codes at raster positions [n] of one clip.
 
     Key: the seed's low and high word. Counter: (code // 4, position, candidate, 0); output word code % 4. The
     logarithms are taken in float64, so that rounding to float32 hides the difference between math libraries.
-    Raises ConfigError unless 0 <= seed < 2^63 and 0 <= candidate < 2^32.
+    backend: as in ``attention``; "triton" makes the same words on a GPU, the others are the definition.
+    Raises ConfigError unless 0 <= seed < 2^63 and 0 <= candidate < 2^32, or if Triton cannot run here.
     """
     check_stream(seed, candidate)
+    if resolve(backend, positions.device, torch.float32, 1) == "triton":
+        from kinolenta.kernels.noise import triton_gumbel  # heavy, and absent on some machines
+
+        return triton_gumbel(seed, candidate, positions, codebook_size)
     blocks = torch.arange((codebook_size + 3) // 4, device=positions.device)
     counter = (blocks, positions[:, None], torch.full_like(blocks, candidate), torch.zeros_like(blocks))
     words = torch.stack(philox(counter, (seed & _WORD, seed >> 32)), -1).flatten(1)[:, :codebook_size]
@@ -58,12 +66,12 @@ class NoiseWindow:
         self, streams: Sequence[tuple[int, int]], codebook_size: int, window: int, order: Tensor
     ) -> None:
         """streams: (seed, candidate) of each clip. window: how many codes one call may ask for. order: [n],
-        the raster index of each code, which names its noise.
+        the raster index of each code, which names its noise, on the device of the logits.
         """
-        self.streams, self.block, self.order = streams, max(window, MIN_BLOCK), order.cpu()
+        self.streams, self.block, self.order = streams, max(window, MIN_BLOCK), order
         self.slots = 2 * self.block
         self.made: list[int] | None = None  # one after the last code of each clip whose noise is at hand
-        self.values = torch.zeros(len(streams), self.slots, codebook_size)
+        self.values = torch.zeros(len(streams), self.slots, codebook_size, device=order.device)
 
     def at(self, index: Tensor) -> Tensor:
         """Noise [b, n, codebook_size] of the codes index [b, n], n consecutive ones of each clip."""
@@ -71,12 +79,13 @@ class NoiseWindow:
             self.made = index[:, 0].tolist()
         for row, last in enumerate(index[:, -1].tolist()):
             while self.made[row] <= last:
-                some = torch.arange(self.made[row], min(self.made[row] + self.block, len(self.order)))
+                stop = min(self.made[row] + self.block, len(self.order))
+                some = torch.arange(self.made[row], stop, device=self.order.device)
                 noise = gumbel(*self.streams[row], self.order[some], self.values.shape[-1])
                 self.values[row, some % self.slots] = noise
                 self.made[row] += self.block
-        rows = torch.arange(len(index))[:, None]
-        return self.values[rows, index.cpu() % self.slots].to(index.device)
+        rows = torch.arange(len(index), device=index.device)[:, None]
+        return self.values[rows, index % self.slots]
 
 
 def check_stream(seed: object, candidate: object) -> None:
