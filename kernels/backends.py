@@ -35,7 +35,7 @@ def resolve(backend: str, device: torch.device, dtype: torch.dtype, head_dim: in
     require(
         backend in BACKENDS,
         ConfigError,
-        "there is no attention backend {!r}; choose one of auto, {}.",
+        "there is no kernel backend {!r}; choose one of auto, {}.",
         backend,
         ", ".join(BACKENDS),
     )
@@ -67,4 +67,4 @@ def _obstacle(
 
 @functools.cache
 def _announce(backend: str, reason: str) -> None:
-    _log.info("attention backend: %s (%s)", backend, reason)
+    _log.info("kernel backend: %s (%s)", backend, reason)

@@ -18,7 +18,8 @@ def triton_gumbel(seed: int, candidate: int, positions: Tensor, codebook_size: i
     stream = torch.tensor([seed, candidate], device=positions.device)
     out = torch.empty(len(positions), codebook_size, device=positions.device)
     grid = (len(positions), triton.cdiv(codebook_size, 4 * BLOCK))
-    gumbel_kernel[grid](stream, positions.contiguous(), out, codebook_size, BLOCK=BLOCK, num_warps=WARPS)
+    with torch.cuda.device_of(positions):
+        gumbel_kernel[grid](stream, positions.contiguous(), out, codebook_size, BLOCK=BLOCK, num_warps=WARPS)
     return out
 
 

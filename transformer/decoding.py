@@ -17,6 +17,7 @@ from kinolenta.transformer.cache import KVCache, decode_window
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.noise import NoiseWindow
 from kinolenta.transformer.sampler import SamplingConfig, draw
+from kinolenta.transformer.stable import MIN_ROWS
 
 FEED = 32  # known codes a pass
 
@@ -75,8 +76,9 @@ class FixedPoint:
             self.done += 1
             self.drafted += 1
         for begin in range(0, num_known - 1, FEED):
-            n = min(FEED, num_known - 1 - begin)
-            decode_window(model, cache, torch.full_like(self.done, begin), n)
+            stop = min(max(min(begin + FEED, num_known - 1), MIN_ROWS), self.num_codes - 1)
+            begin = max(0, min(begin, stop - MIN_ROWS))  # a single row would take another routine
+            decode_window(model, cache, torch.full_like(self.done, begin), stop - begin)
             self.passes += 1
 
     def run(self) -> Iterator[int]:

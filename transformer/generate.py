@@ -155,11 +155,16 @@ class Generation:
             num_known,
             num_codes,
         )
-        window = window_of(decoding, window)
+        window = max(1, min(window_of(decoding, window), num_codes - 1))
         require(
             negative_text_ids is None or (self._guided and len(negative_text_ids) == batch),
             ConfigError,
             "negative texts need guidance (a guidance_scale other than 1), and one for each text.",
+        )
+        require(
+            int8 is None or int8.norm.data_ptr() == model.norm.weight.data_ptr(),
+            ConfigError,
+            "int8 was made of another model; pass int8_stack_of of this one.",
         )
         texts, copies = [*text_ids], 1
         if self._guided:

@@ -24,8 +24,10 @@ from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.stack import stack_of
 
 LARGEST = 127
+SMALLER = 63  # of weights, where a processor adds products in pairs of 16 bits
 LEAST = 1e-8  # of a scale's numerator: rows and columns of zeros stay zeros
 MOST_ROWS = 1 << 16
+MOST_GRAPHS = 64  # of a process: one for each shape of weights and number of threads
 
 
 class Int8Weight(NamedTuple):
@@ -59,7 +61,13 @@ class Int8Stack(NamedTuple):
     def run(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """x [b, n, d] to hidden states of the same shape, in inference mode."""
+        """x [b, n, d] to hidden states of the same shape, in inference mode; b * n is at least 2."""
+        with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
+            return self._run(x, cos, sin, mask, cache)
+
+    def _run(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         before, between, after = _compiled()
         batch, n, width = shape = x.shape
         both, layers = self.heads + self.kv_heads, self.layers
@@ -82,8 +90,9 @@ class Int8Stack(NamedTuple):
 def int8_stack_of(model: GPT) -> Int8Stack:
     """The blocks of a model that ``row_stable`` gave, rounded, and compiled if this process has not yet.
 
-    Compiling takes about half a minute; PyTorch keeps the result on the disk for the next process. Raises
-    ConfigError for weights that are not float32 on a CPU, or where there is no compiler.
+    Compiling takes about half a minute; PyTorch keeps the result on the disk for the next process. It is for
+    the number of threads that PyTorch has now: set another one before. Raises ConfigError for weights that
+    are not float32 on a CPU, or where nothing can be compiled.
     """
     kind = model.kind
     require(
@@ -93,27 +102,41 @@ def int8_stack_of(model: GPT) -> Int8Stack:
         kind.dtype,
         kind.device.type,
     )
-    stack = stack_of(model)
+    stack, largest = stack_of(model), largest_weight()
     layers = tuple(
         Int8Layer(
-            layer.attention_norm,
-            _rounded(layer.qkv),
-            layer.qk_norm,
-            _rounded(layer.out),
-            layer.feed_forward_norm,
-            _rounded(layer.up),
-            _rounded(layer.down),
+            layer.attention_norm.detach(),
+            _rounded(layer.qkv, largest),
+            layer.qk_norm.detach(),
+            _rounded(layer.out, largest),
+            layer.feed_forward_norm.detach(),
+            _rounded(layer.up, largest),
+            _rounded(layer.down, largest),
         )
         for layer in stack.layers
     )
-    found = Int8Stack(layers, stack.norm, stack.heads, stack.kv_heads, stack.eps)
-    _warm_up(found, model.config.head_dim)
+    found = Int8Stack(layers, stack.norm.detach(), stack.heads, stack.kv_heads, stack.eps)
+    try:
+        with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
+            _warm_up(found, model.config.head_dim)
+    except (torch._dynamo.exc.TorchDynamoException, OSError, RuntimeError) as error:
+        reason = next(line for line in (*str(error).splitlines(), repr(error)) if line.strip())
+        raise ConfigError(
+            f"int8 needs torch.compile and a C++ compiler such as g++, and cannot be here; it says: {reason}"
+        ) from error
     return found
 
 
-def _rounded(pieces: tuple[Tensor, ...]) -> Int8Weight:
-    weight = torch.cat(pieces)
-    scale = weight.abs().amax(0).clamp(min=LEAST) / LARGEST
+def largest_weight() -> int:
+    """127, or 63 where sums of products overflow: processors without VNNI add pairs of them in 16 bits."""
+    most = torch.full((4, 64), LARGEST, dtype=torch.int8)
+    sums = torch._int_mm(most, -most.t())
+    return LARGEST if bool((sums == -64 * LARGEST**2).all()) else SMALLER
+
+
+def _rounded(pieces: tuple[Tensor, ...], largest: int) -> Int8Weight:
+    weight = torch.cat(pieces).detach()
+    scale = weight.abs().amax(0).clamp(min=LEAST) / largest
     return Int8Weight((weight / scale).round().to(torch.int8).t().contiguous().t(), scale)
 
 
@@ -174,17 +197,10 @@ def _warm_up(stack: Int8Stack, head_dim: int) -> None:
         for tensor in tensors:
             torch._dynamo.mark_dynamic(tensor, 0, min=2, max=MOST_ROWS)
 
-    try:
-        any_rows(x, cos, sin)
-        before(x, first, cos, sin, both, stack.eps)
-        attended = torch.zeros(6, stack.heads * head_dim)
-        any_rows(attended)
-        x, _, _ = between(x, attended, first, last, cos, sin, both, stack.eps)
-        any_rows(x)
-        after(x, attended, last, stack.eps)
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        if "InvalidCxxCompiler" not in str(error):
-            raise
-        raise ConfigError(
-            "int8 needs a C++ compiler, and none was found; install one, such as g++, or leave int8 out."
-        ) from error
+    any_rows(x, cos, sin)
+    before(x, first, cos, sin, both, stack.eps)
+    attended = torch.zeros(6, stack.heads * head_dim)
+    any_rows(attended)
+    x, _, _ = between(x, attended, first, last, cos, sin, both, stack.eps)
+    any_rows(x)
+    after(x, attended, last, stack.eps)

@@ -187,9 +187,13 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
             found[f"dev_{task}"] = values.mean().item()
     if rows.mixture.glances:
         for name, whole in (("glance", False), ("look", True)):
-            rng = random.Random(f"evaluate/{name}")
-            size = count * rows.config.grid[0] if whole else count
-            found[f"dev_{name}"] = text_loss(model, rows.glances(rng, size, whole=whole)).item()
+            rng, sums, tokens = random.Random(f"evaluate/{name}"), 0.0, 0
+            for start in range(0, count, batch):
+                size = min(batch, count - start) * (rows.config.grid[0] if whole else 1)
+                strip = rows.glances(rng, size, whole=whole)
+                sums += text_loss(model, strip).item() * right_tokens(strip)
+                tokens += right_tokens(strip)
+            found[f"dev_{name}"] = sums / tokens
     return found
 
 

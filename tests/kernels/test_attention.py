@@ -92,13 +92,13 @@ def test_environment_chooses_the_backend(monkeypatch: pytest.MonkeyPatch) -> Non
     expected = attention(q, k, v, mask=Causal(), backend="reference")
     assert torch.equal(attention(q, k, v, mask=Causal()), expected)
     monkeypatch.setenv("KINOLENTA_KERNELS", "cuda")
-    with pytest.raises(ConfigError, match="no attention backend 'cuda'; choose one of auto, reference, sdpa"):
+    with pytest.raises(ConfigError, match="no kernel backend 'cuda'; choose one of auto, reference, sdpa"):
         attention(q, k, v, mask=Causal())
 
 
 def test_unknown_backend_and_bad_shapes_are_refused() -> None:
     q, k, v = random_qkv(5, 5)
-    with pytest.raises(ConfigError, match="no attention backend 'fast'"):
+    with pytest.raises(ConfigError, match="no kernel backend 'fast'"):
         attention(q, k, v, mask=Causal(), backend="fast")
     with pytest.raises(ShapeError, match="h a multiple of h_kv"):
         attention(q, k[:, :3], v[:, :3], mask=Causal())

@@ -111,6 +111,18 @@ def test_parallel_takes_fewer_passes_and_every_pass_counts() -> None:
     assert fast.passes < slow.passes
 
 
+@pytest.mark.parametrize("known", [2, 3, 34])
+def test_given_codes_leave_the_same_cache_whatever_the_decoding(known: int) -> None:
+    """Also where their number would leave a single row for the last pass."""
+    model = tiny_gpt(d_model=256, n_head=4, n_kv_head=4)
+    codes, caches = random_codes(model, 1, known), []
+    for decoding in ("sequential", "parallel"):
+        made = Generation(model, [[5]], seeds=[1], known_codes=codes, num_latent_frames=3, decoding=decoding)
+        held = slice(0, model.layout.text_slots + known - 1)
+        caches.append(torch.stack([torch.stack(pair)[:, 0, :, held] for pair in made._decoder.cache.layers]))
+    assert torch.equal(*caches)
+
+
 def test_drafts_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = generate(MODEL, TEXTS, seeds=[1] * 5, decoding="sequential")
 

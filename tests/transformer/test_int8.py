@@ -1,5 +1,8 @@
 """Rounded weights draw other clips than exact ones, and the same ones however they are decoded."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -84,7 +87,7 @@ def test_rows_do_not_depend_on_their_number(stack: Int8Stack) -> None:
 
 def test_weights_are_rounded_output_by_output() -> None:
     weight = torch.randn(20, 6) * torch.tensor([1e-3, 1.0, 50.0, 0.0, 1.0, 1.0])
-    rounded = _rounded((weight[:12], weight[12:]))
+    rounded = _rounded((weight[:12], weight[12:]), 127)
     assert rounded.values.dtype == torch.int8 and int(rounded.values.abs().max()) == 127
     error = (rounded.values.float() * rounded.scale - weight).abs().amax(0)
     assert (error <= weight.abs().amax(0) / 127 * 0.501 + 1e-12).all() and not rounded.values[:, 3].any()
@@ -112,8 +115,47 @@ def test_without_a_compiler_it_is_refused(model: GPT, monkeypatch: pytest.Monkey
         raise InductorError(InvalidCxxCompiler(), None)
 
     monkeypatch.setattr("kinolenta.transformer.int8._compiled", lambda: (fails,) * 3)
-    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler, and none was found; install one"):
+    with pytest.raises(ConfigError, match=r"int8 needs torch\.compile and a C\+\+ compiler.*No working C"):
         int8_stack_of(model)
+
+
+def test_nothing_is_compiled_after_loading(model: GPT, stack: Int8Stack) -> None:
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for scale in (1.0, 2.5):
+            for window in (1, 2, 7, 24):
+                for known in (0, 2, 3, 34, 36):
+                    codes = random_codes(model, 5, known)
+                    for rows in (slice(0, 1), slice(0, 3)):
+                        made = clips(
+                            model,
+                            stack,
+                            rows,
+                            guidance_scale=scale,
+                            window=window,
+                            known_codes=codes[rows],
+                            num_latent_frames=3,
+                        )
+                        assert torch.equal(made.codes.flatten(1)[:, :known], codes[rows])
+
+
+@pytest.mark.parametrize("processor", ["AVX2", "AVX512_CORE", "DEFAULT"])
+def test_sums_are_whole_numbers_on_older_processors(processor: str) -> None:
+    code = (
+        "import torch; from kinolenta.transformer.int8 import _rounded, largest_weight\n"
+        "largest = largest_weight(); weight = _rounded((torch.randn(704, 64),), largest).values\n"
+        "rows = torch.randn(32, 704).mul(60).clamp(-127, 127).round().to(torch.int8); rows[0] = 127\n"
+        "weight[:, 0] = largest; weight[:, 1] = -largest\n"
+        "assert torch.equal(torch._int_mm(rows, weight).long(), rows.long() @ weight.long()); print(largest)"
+    )
+    environment = os.environ | ({} if processor == "DEFAULT" else {"ONEDNN_MAX_CPU_ISA": processor})
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("63", "127")
+
+
+def test_a_stack_of_another_model_is_refused(stack: Int8Stack) -> None:
+    with pytest.raises(ConfigError, match="int8 was made of another model"):
+        clips(row_stable(tiny_gpt()), stack, slice(0, 1))
 
 
 def test_other_weights_are_refused() -> None:
