@@ -249,3 +249,15 @@ def test_wrong_commands_are_noticed() -> None:
             check_options(shlex.split(line))
     with pytest.raises(ValueError, match="num_klips"):
         check_settings(shlex.split("kinolenta data render runs --set num_klips=3"))
+
+
+def test_no_measured_block_is_empty() -> None:
+    pages = [ROOT / "README.md", ROOT / "README.ru.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [
+        (page.name, name, body.strip())
+        for page in pages
+        for name, body in re.findall(
+            r"^<!-- (\w+) -->$(.*?)^<!-- /\1 -->$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+    ]
+    assert len(blocks) >= 10 and [block[:2] for block in blocks if not block[2]] == []
