@@ -25,7 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer import GPT, GPTConfig, generate
+from kinolenta.transformer import GPT, GPTConfig, generate, int8_stack_of
 from kinolenta.transformer.stable import row_stable
 
 SIZES = {"small": (8, 512, 8, 1344), "large": (12, 768, 12, 2048)}  # layers, width, heads, feed-forward
@@ -118,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time our loop beside others.")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--int8", action="store_true", help="our rounded weights too; needs a C++ compiler")
     options = parser.parse_args()
     model = ours(options.size)
     text = [list(range(10, 10 + TEXT - 2))]
@@ -126,19 +127,28 @@ def main() -> None:
         "ours, sequential": lambda: generate(model, text, seeds=[0], decoding="sequential"),
         "ours, parallel": lambda: generate(model, text, seeds=[0]),
     }
+    if options.int8:
+        stack = int8_stack_of(model)
+        cases |= {
+            "ours, sequential, int8": lambda: generate(
+                model, text, seeds=[0], decoding="sequential", int8=stack
+            ),
+            "ours, parallel, int8": lambda: generate(model, text, seeds=[0], int8=stack),
+        }
     absent = [name for name in ("dalle_pytorch", "min_dalle") if importlib.util.find_spec(name) is None]
     if importlib.util.find_spec("transformers") is not None:
         cases |= theirs(options.size)
-    one, other = (cases[name]().codes for name in ("ours, sequential", "ours, parallel"))
-    if not torch.equal(one, other):
-        raise SystemExit("parallel and sequential codes differ; nothing is timed.")
+    for kind in ("", ", int8") if options.int8 else ("",):
+        one, other = (cases[f"ours, {name}{kind}"]().codes for name in ("sequential", "parallel"))
+        if not torch.equal(one, other):
+            raise SystemExit("parallel and sequential codes differ; nothing is timed.")
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in tqdm(range(options.runs + 1), file=sys.stderr):
         for name, work in cases.items():
             started = time.perf_counter()
             result = work()
             took = time.perf_counter() - started
-            if name == "ours, parallel":  # what a pass costs here, at the demo's number of passes
+            if name.startswith("ours, parallel"):  # what a pass costs here, at the demo's number of passes
                 took = took / result.passes * share * CODES
             times[name].append(took)
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first warms up
@@ -146,7 +156,7 @@ def main() -> None:
     print(f"{options.size}: {SIZES[options.size]}, {CODES} codes, {torch.get_num_threads()} threads, float32")
     for name, value in medians.items():
         ratio = "" if best is None else f"{best / value:8.2f} x the best of transformers"
-        derived = "  (derived)" if name == "ours, parallel" else ""
+        derived = "  (derived)" if name.startswith("ours, parallel") else ""
         print(f"{name:<36}{value:9.3f} s{CODES / value:9.0f} codes/s{ratio}{derived}")
     for name in absent:
         print(f"{name}: not installed, not timed")
