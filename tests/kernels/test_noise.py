@@ -1,11 +1,13 @@
 """The noise kernel under the interpreter: the words and numbers of the definition."""
 
+import sys
+
 import pytest
 import torch
 
 from kinolenta.transformer.noise import gumbel
 
-pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 
 
 @pytest.mark.parametrize("seed", [0, 1, 16, 2**31, 2**32 - 1, (5 << 32) + 9, 2**63 - 1])

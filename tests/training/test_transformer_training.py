@@ -78,7 +78,7 @@ def test_glances_are_learned_from_beside_the_batch(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
     nats = [line["glance_nats"] for line in lines if "glance_nats" in line]
     assert nats[-1] < 0.6 * nats[0]
-    assert all(line["dev_glance"] > 0 for line in lines if "dev_nats" in line)
+    assert all(line["dev_glance"] > 0 and line["dev_look"] > 0 for line in lines if "dev_nats" in line)
 
 
 def test_training_goes_on_from_a_model_with_wrong_codes_among_its_inputs(tmp_path: Path) -> None:
