@@ -79,9 +79,10 @@ class VideoPipeline:
     def from_pretrained(cls, path: str | Path | None = None, *, int8: bool = False) -> Self:
         """Load a model folder; None is the demo that comes with the package.
 
-        int8: draw with weights rounded to whole numbers, compiled by PyTorch: guided clips and batches come
-        sooner, and are not those of the exact weights; how they are decoded changes nothing here either. Takes half a minute the
-        first time, some seconds from then on. Raises CheckpointError, or ConfigError where int8 cannot be.
+        int8: draw with weights rounded to whole numbers, compiled by PyTorch. Guided clips and batches come
+        sooner, and are not those of the exact weights; how they are decoded changes nothing here either.
+        Loading takes half a minute the first time, some seconds from then on. Raises CheckpointError, or
+        ConfigError where int8 cannot be.
         """
         require(
             path is None or isinstance(path, (str, Path)),
