@@ -15,7 +15,7 @@ from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.rotary import rotary_tables
-from kinolenta.transformer.stable import MIN_ROWS, input_major
+from kinolenta.transformer.stable import MIN_ROWS, Product, product_of
 from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots
@@ -43,7 +43,7 @@ class KVCache:
     sin: Tensor
     inputs: CodeInputs
     place_rows: Tensor
-    head: Tensor
+    head: Product
     stack: Stack | Int8Stack
 
     @property
@@ -88,7 +88,7 @@ def prefill(
         sin=sin[0],
         inputs=model.code_inputs(),
         place_rows=model.place_rows(order),
-        head=input_major(model.code_head()),
+        head=product_of(model.code_head()),
         stack=stack_of(model) if stack is None else stack,
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
@@ -98,7 +98,7 @@ def prefill(
         some = slice(max(stop - MIN_ROWS, 0), stop)
         layers = [(keys[some], values[some]) for keys, values in memory.unbind()]
         hidden[some] = model(strip.rows(some), layers, cache.inputs)[:, -1]
-    return cache, F.linear(hidden, cache.head)[:rows]
+    return cache, cache.head(hidden)[:rows]
 
 
 def cache_slots(config: GPTConfig, num_codes: int) -> int:

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.transformer.cache import KVCache, decode_window
@@ -101,7 +100,7 @@ class FixedPoint:
         self._draft(index)
         hidden = decode_window(self.model, self.cache, start, n)
         self.passes += 1
-        logits = F.linear(hidden, self.cache.head)
+        logits = self.cache.head(hidden)
         drafts = codes.gather(1, index)
         drawn = drafts.where(index < self.done[:, None], self._draw(logits, index))
         codes.scatter_(1, index, drawn)

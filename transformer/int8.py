@@ -21,7 +21,7 @@ from kinolenta.errors import ConfigError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.kernels.decode import decode_plan
 from kinolenta.transformer.gpt import GPT
-from kinolenta.transformer.stack import stack_of
+from kinolenta.transformer.stack import Layer, layers_of
 
 LARGEST = 127
 SMALLER = 63  # of weights, where a processor adds products in pairs of 16 bits
@@ -37,22 +37,10 @@ class Int8Weight(NamedTuple):
     scale: Tensor
 
 
-class Int8Layer(NamedTuple):
-    """Weights of a block."""
-
-    attention_norm: Tensor
-    qkv: Int8Weight
-    qk_norm: Tensor
-    out: Int8Weight
-    feed_forward_norm: Tensor
-    up: Int8Weight
-    down: Int8Weight
-
-
 class Int8Stack(NamedTuple):
     """``Stack`` with rounded weights; ``run`` is its ``run``."""
 
-    layers: tuple[Int8Layer, ...]
+    layers: tuple[Layer[Int8Weight], ...]
     norm: Tensor
     heads: int
     kv_heads: int
@@ -102,20 +90,17 @@ def int8_stack_of(model: GPT) -> Int8Stack:
         kind.dtype,
         kind.device.type,
     )
-    stack, largest = stack_of(model), largest_weight()
+    largest = largest_weight()
     layers = tuple(
-        Int8Layer(
-            layer.attention_norm.detach(),
-            _rounded(layer.qkv, largest),
-            layer.qk_norm.detach(),
-            _rounded(layer.out, largest),
-            layer.feed_forward_norm.detach(),
-            _rounded(layer.up, largest),
-            _rounded(layer.down, largest),
+        layer._replace(
+            attention_norm=layer.attention_norm.detach(),
+            qk_norm=layer.qk_norm.detach(),
+            feed_forward_norm=layer.feed_forward_norm.detach(),
         )
-        for layer in stack.layers
+        for layer in layers_of(model, lambda linear: _rounded(linear.weight, largest))
     )
-    found = Int8Stack(layers, stack.norm.detach(), stack.heads, stack.kv_heads, stack.eps)
+    config, norm = model.config, model.norm
+    found = Int8Stack(layers, norm.weight.detach(), config.n_head, config.n_kv_head, norm.eps)
     try:
         with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
             _warm_up(found, model.config.head_dim)
@@ -134,10 +119,11 @@ def largest_weight() -> int:
     return LARGEST if bool((sums == -64 * LARGEST**2).all()) else SMALLER
 
 
-def _rounded(pieces: tuple[Tensor, ...], largest: int) -> Int8Weight:
-    weight = torch.cat(pieces).detach()
-    scale = weight.abs().amax(0).clamp(min=LEAST) / largest
-    return Int8Weight((weight / scale).round().to(torch.int8).t().contiguous().t(), scale)
+def _rounded(weight: Tensor, largest: int) -> Int8Weight:
+    """Of a weight [out, in]."""
+    weight = weight.detach()
+    scale = weight.abs().amax(1).clamp(min=LEAST) / largest
+    return Int8Weight((weight / scale[:, None]).round().to(torch.int8).t(), scale)
 
 
 def _product(x: Tensor, weight: Int8Weight) -> Tensor:
@@ -147,7 +133,7 @@ def _product(x: Tensor, weight: Int8Weight) -> Tensor:
 
 
 def _before(
-    x: Tensor, layer: Int8Layer, cos: Tensor, sin: Tensor, both: int, eps: float
+    x: Tensor, layer: Layer[Int8Weight], cos: Tensor, sin: Tensor, both: int, eps: float
 ) -> tuple[Tensor, Tensor]:
     """Turned queries and keys [rows, h + h_kv, d] of x [rows, d_model], and values [rows, h_kv, d]."""
     width = layer.qk_norm.shape[0]
@@ -158,7 +144,7 @@ def _before(
     return qk * cos + torch.cat((second, first), -1) * sin, qkv[:, both:]
 
 
-def _after(x: Tensor, attended: Tensor, layer: Int8Layer, eps: float) -> Tensor:
+def _after(x: Tensor, attended: Tensor, layer: Layer[Int8Weight], eps: float) -> Tensor:
     """The rest of the block."""
     x = x + _product(attended, layer.out)
     up = _product(F.layer_norm(x, (x.shape[-1],), layer.feed_forward_norm, None, eps), layer.up)
@@ -169,8 +155,8 @@ def _after(x: Tensor, attended: Tensor, layer: Int8Layer, eps: float) -> Tensor:
 def _between(
     x: Tensor,
     attended: Tensor,
-    layer: Int8Layer,
-    following: Int8Layer,
+    layer: Layer[Int8Weight],
+    following: Layer[Int8Weight],
     cos: Tensor,
     sin: Tensor,
     both: int,

@@ -5,35 +5,38 @@ Here the weights are found once, when a clip begins. The operations, and so the 
 of ``row_stable`` (tests/transformer/test_stack.py).
 """
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinolenta.kernels.attention import Causal
 from kinolenta.kernels.decode import decode_plan
 from kinolenta.transformer.blocks import Block, LayerNorm
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.rotary import rotate
-from kinolenta.transformer.stable import gated, input_pieces
+from kinolenta.transformer.stable import Product, StableLinear, gated, product_of
+
+Weight = TypeVar("Weight")
 
 
-class Layer(NamedTuple):
-    """Weights of a block; products in pieces [inputs, outputs] whose results are added up in order."""
+class Layer(NamedTuple, Generic[Weight]):
+    """Weights of a block: gains of its norms, and what ``layers_of`` made of the matrices."""
 
     attention_norm: Tensor
-    qkv: tuple[Tensor, ...]
+    qkv: Weight
     qk_norm: Tensor
-    out: tuple[Tensor, ...]
+    out: Weight
     feed_forward_norm: Tensor
-    up: tuple[Tensor, ...]
-    down: tuple[Tensor, ...]
+    up: Weight
+    down: Weight
 
 
 class Stack(NamedTuple):
     """All blocks of a model, the last norm, and the numbers that they share."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer[Product], ...]
     norm: Tensor
     heads: int
     kv_heads: int
@@ -47,53 +50,49 @@ class Stack(NamedTuple):
         heads, both, eps = self.heads, self.heads + self.kv_heads, self.eps
         x, decode = x.reshape(-1, width), None
         for layer, slots in zip(self.layers, cache, strict=True):
-            qkv = _product(_normed(x, layer.attention_norm, eps), layer.qkv)
+            qkv = layer.qkv(_normed(x, layer.attention_norm, eps))
             qkv = qkv.view(batch, n, both + self.kv_heads, -1)
             qk = rotate(_normed(qkv.narrow(2, 0, both), layer.qk_norm, eps), cos, sin).transpose(1, 2)
             v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2).to(qk.dtype)
             q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, self.kv_heads)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
             attended = decode(q, k, v, slots)
-            x = x + _product(attended.transpose(1, 2).reshape(x.shape[0], -1), layer.out)
-            up = _product(_normed(x, layer.feed_forward_norm, eps), layer.up)
+            x = x + layer.out(attended.transpose(1, 2).reshape(x.shape[0], -1))
+            up = layer.up(_normed(x, layer.feed_forward_norm, eps))
             half = up.shape[1] // 2
-            x = x + _product(gated(up.narrow(1, 0, half), up.narrow(1, half, half)), layer.down)
+            x = x + layer.down(gated(up.narrow(1, 0, half), up.narrow(1, half, half)))
         return _normed(x, self.norm, eps).view(shape)
 
 
 def stack_of(model: GPT) -> Stack:
-    """The blocks of a model that ``row_stable`` gave; views of its weights, no copies."""
+    """The blocks of a model; of one that ``row_stable`` gave, no copies of its weights."""
+    norm: LayerNorm = model.norm
+    layers = layers_of(
+        model,
+        lambda linear: linear.product if isinstance(linear, StableLinear) else product_of(linear.weight),
+    )
+    return Stack(layers, norm.weight, model.config.n_head, model.config.n_kv_head, norm.eps)
+
+
+def layers_of(model: GPT, weight_of: Callable[[nn.Linear], Weight]) -> tuple[Layer[Weight], ...]:
+    """The weights of every block, each matrix as ``weight_of`` its linear layer."""
     layers = []
     for module in model.blocks:
         block = cast(Block, module)
         attention, feed_forward = block.attention, block.feed_forward
-        linears = (attention.qkv, attention.out, feed_forward.up, feed_forward.down)
-        qkv, out, up, down = (tuple(w.t() for w in input_pieces(linear.weight)) for linear in linears)
         layers.append(
             Layer(
                 block.attention_norm.weight,
-                qkv,
+                weight_of(attention.qkv),
                 attention.qk_norm.weight,
-                out,
+                weight_of(attention.out),
                 block.feed_forward_norm.weight,
-                up,
-                down,
+                weight_of(feed_forward.up),
+                weight_of(feed_forward.down),
             )
         )
-    norm: LayerNorm = model.norm
-    return Stack(tuple(layers), norm.weight, model.config.n_head, model.config.n_kv_head, norm.eps)
+    return tuple(layers)
 
 
 def _normed(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     return torch.layer_norm(x, gain.shape, gain, None, eps, False)
-
-
-def _product(x: Tensor, pieces: tuple[Tensor, ...]) -> Tensor:
-    if len(pieces) == 1:
-        return torch.mm(x, pieces[0])
-    begin = pieces[0].shape[0]
-    y = torch.mm(x.narrow(1, 0, begin), pieces[0])
-    for weight in pieces[1:]:
-        y += torch.mm(x.narrow(1, begin, weight.shape[0]), weight)
-        begin += weight.shape[0]
-    return y

@@ -65,7 +65,6 @@ class Mask:
     _visible: dict[_Key, Tensor] = field(default_factory=dict, init=False, repr=False)
     _bias: dict[_Key, Tensor] = field(default_factory=dict, init=False, repr=False)
     _rows: dict[_Key, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _first_seen: dict[int, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def rule(self) -> Rule:
@@ -125,14 +124,6 @@ class Mask:
         if isinstance(self.start, int):
             return self.start
         return 0 if torch.compiler.is_compiling() else self.last_start
-
-    def first_seen(self, batch: int) -> list[int]:
-        """For each row a slot before which no query sees anything; remembered."""
-        if batch not in self._first_seen:
-            pad = torch.as_tensor(0 if self.pad is None else self.pad)
-            start = torch.as_tensor(self.start, device=pad.device)  # a query in a dead slot sees itself
-            self._first_seen[batch] = torch.minimum(pad, start).expand(batch).tolist()
-        return self._first_seen[batch]
 
     def rows(self, batch: int, s: int, device: torch.device) -> Tensor:
         """Per row: slot of the first query, first live slot, one after the last, boundary; int32 [b, 4].

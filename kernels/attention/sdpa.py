@@ -12,8 +12,7 @@ from kinolenta.kernels.attention.mask import Causal, Mask
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 FEWEST, MOST = 4, 32  # queries of one call
-MOST_KEYS, WIDEST = 384, 80  # keys of one call that may be left out, and the head width up to which
-STEP = 16  # numbers in a vector register, which is how many keys are left out at a time
+WIDEST = 80  # width of a head up to which the fewest queries suffice
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
@@ -32,47 +31,22 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
 
     Returns what attends, called with (q, k, v) shaped like these: the layers of a pass share one plan.
 
-    PyTorch takes another routine for one or two queries and splits more than 32 differently; so there are
-    never fewer than 4 (of heads wider than 80 always 32; the added ones are thrown away) nor more than 32 at
-    once. Keys that no query sees are left out in whole vector registers, which leaves no trace as long as no
-    call has more than 384: longer sums are split by their length. A row that could come to have more, or a
-    cache whose slots do not fill registers, is looked at as a whole, always. Measured bit for bit on AVX-512
-    (tests/kernels/test_decode.py).
+    PyTorch takes another routine for one or two queries, its library another one for fewer than 4, and more
+    than 32 are split differently; so there are never fewer than 4 (of heads wider than 80 always 32; what is
+    added is thrown away) nor more than 32 at once. The whole cache is looked at, always: a sum over some of
+    the keys is split elsewhere. Measured bit for bit on AVX-512 of two makers (tests/kernels/test_decode.py).
     """
     n, s = q.shape[2], k.shape[2]
     fewest = FEWEST if q.shape[3] <= WIDEST else MOST
     added = max(0, fewest - ((n - 1) % MOST + 1))  # the last call counts too
-    padded = n + added
-    bias = mask.bias(padded, s, q)
-    fits = s % STEP == 0 and q.shape[3] <= WIDEST
-    firsts = [first // STEP * STEP for first in mask.first_seen(q.shape[0])]
-    short = [fits and s - first <= MOST_KEYS for first in firsts]
-    stop = min(s, -(-(mask.last_start + padded) // STEP) * STEP)
-    if all(short) or not any(short):
-        span = slice(min(firsts), stop) if all(short) else slice(0, s)
-        seen = bias[..., span]
+    bias = mask.bias(n + added, s, q)
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q = F.pad(q, (0, 0, 0, added)) if added else q
-            attended = _pieces(q, k[:, :, span], v[:, :, span], seen, scale)
-            return attended[:, :, :n] if added else attended
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if not added:
+            return _pieces(q, k, v, bias, scale)
+        return _pieces(F.pad(q, (0, 0, 0, added)), k, v, bias, scale)[:, :, :n]
 
-        return attend
-    bias = bias.expand(q.shape[0], -1, -1, -1)
-    groups = []
-    for kind in (False, True):
-        rows = [row for row, is_short in enumerate(short) if is_short == kind]
-        span = slice(min(firsts[row] for row in rows), stop) if kind else slice(0, s)
-        groups.append((rows, span, bias[rows][..., span]))
-
-    def attend_by_groups(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q = F.pad(q, (0, 0, 0, added)) if added else q
-        attended = torch.empty_like(q)
-        for rows, span, seen in groups:
-            attended[rows] = _pieces(q[rows], k[rows, :, span], v[rows, :, span], seen, scale)
-        return attended[:, :, :n]
-
-    return attend_by_groups
+    return attend
 
 
 def _pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:

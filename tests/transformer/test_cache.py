@@ -2,7 +2,6 @@ import sys
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.transformer import GPT
@@ -22,7 +21,7 @@ def start(model: GPT, texts: list[list[int]], codes: Tensor, copies: int = 1) ->
 def window(model: GPT, cache: KVCache, begin: int | list[int], n: int) -> Tensor:
     clips = len(cache.codes)
     hidden = decode_window(model, cache, torch.tensor(begin).expand(clips), n)
-    return F.linear(hidden, cache.head)
+    return cache.head(hidden)
 
 
 @pytest.mark.parametrize("texts", [TEXTS, [[8] * 9]], ids=["ragged", "full"])

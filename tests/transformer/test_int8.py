@@ -87,7 +87,7 @@ def test_rows_do_not_depend_on_their_number(stack: Int8Stack) -> None:
 
 def test_weights_are_rounded_output_by_output() -> None:
     weight = torch.randn(20, 6) * torch.tensor([1e-3, 1.0, 50.0, 0.0, 1.0, 1.0])
-    rounded = _rounded((weight[:12], weight[12:]), 127)
+    rounded = _rounded(weight.t(), 127)
     assert rounded.values.dtype == torch.int8 and int(rounded.values.abs().max()) == 127
     error = (rounded.values.float() * rounded.scale - weight).abs().amax(0)
     assert (error <= weight.abs().amax(0) / 127 * 0.501 + 1e-12).all() and not rounded.values[:, 3].any()
@@ -142,7 +142,7 @@ def test_nothing_is_compiled_after_loading(model: GPT, stack: Int8Stack) -> None
 def test_sums_are_whole_numbers_on_older_processors(processor: str) -> None:
     code = (
         "import torch; from kinolenta.transformer.int8 import _rounded, largest_weight\n"
-        "largest = largest_weight(); weight = _rounded((torch.randn(704, 64),), largest).values\n"
+        "largest = largest_weight(); weight = _rounded(torch.randn(64, 704), largest).values\n"
         "rows = torch.randn(32, 704).mul(60).clamp(-127, 127).round().to(torch.int8); rows[0] = 127\n"
         "weight[:, 0] = largest; weight[:, 1] = -largest\n"
         "assert torch.equal(torch._int_mm(rows, weight).long(), rows.long() @ weight.long()); print(largest)"
