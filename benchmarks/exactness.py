@@ -23,6 +23,7 @@ from generate import PROMPTS  # beside this file
 
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.request import MAX_BATCH
+from kinolenta.transformer.precision import PRECISIONS
 
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -38,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare decodings bit for bit.")
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
     parser.add_argument("--clips", type=int, default=500)
-    parser.add_argument("--int8", action="store_true", help="with rounded weights")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     options = parser.parse_args()
-    pipe = VideoPipeline.from_pretrained(options.model, int8=options.int8)
+    pipe = VideoPipeline.from_pretrained(options.model, precision=options.precision)
     clips = codes = differing = alone = 0
     for start in tqdm(range(0, options.clips, MAX_BATCH), file=sys.stderr):
         seeds = list(range(start, min(start + MAX_BATCH, options.clips)))
@@ -59,7 +60,7 @@ def main() -> None:
             differing += int(np.sum(one.codes != other.codes)) + int(one.log_prob != other.log_prob)
     print(f"{len(PROMPTS)} sentences, {options.clips} clips in batches, {alone} of them also alone")
     print(f"{codes} codes compared, {differing} differ")
-    facts = {"int8": options.int8, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    facts = {"precision": options.precision, "threads": torch.get_num_threads(), "torch": torch.__version__}
     print(
         json.dumps(
             {"benchmark": "exactness", "comparisons": clips, "codes": codes, "differing": differing, **facts}

@@ -32,6 +32,7 @@ from kinolenta.errors import KinolentaError
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer.generate import default_window, window_of
+from kinolenta.transformer.precision import PRECISIONS
 
 PROMPTS = (
     "рыжая кошка бежит вправо по траве",
@@ -50,8 +51,12 @@ DECODINGS: dict[str, dict[str, Any]] = {
     "parallel, 64": {"window": 64},
     "preview": {"decoding": "preview"},
 }
-ROUNDED = {f"{name}, int8": DECODINGS[name] for name in ("sequential", "parallel")}
-EQUAL = (("sequential", "parallel", "parallel, 64"), ("sequential, int8", "parallel, int8"))
+OTHERS = PRECISIONS[1:]
+ROUNDED = {f"{name}, {kind}": DECODINGS[name] for kind in OTHERS for name in ("sequential", "parallel")}
+EQUAL = (
+    ("sequential", "parallel", "parallel, 64"),
+    *((f"sequential, {kind}", f"parallel, {kind}") for kind in OTHERS),
+)
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -74,12 +79,12 @@ def ceilings() -> dict[str, float]:
 
 
 def compare(
-    pipe: VideoPipeline, rounded: VideoPipeline | None, runs: int, scale: float, batch: int
+    pipe: VideoPipeline, rounded: dict[str, VideoPipeline], runs: int, scale: float, batch: int
 ) -> dict[str, list[Any]]:
     """Per decoding: (seconds, clips) of every run; the runs of the decodings follow one another."""
     calls = {name: partial(pipe, **options) for name, options in DECODINGS.items()}
-    if rounded is not None:
-        calls |= {name: partial(rounded, **options) for name, options in ROUNDED.items()}
+    for kind, other in rounded.items():
+        calls |= {name: partial(other, **ROUNDED[name]) for name in ROUNDED if name.endswith(kind)}
     timed: dict[str, list[Any]] = {name: [] for name in calls}
     for run in tqdm(range(runs + 1), desc=f"guidance {scale}, batch {batch}", file=sys.stderr):
         prompts = [PROMPTS[(run + i) % len(PROMPTS)] for i in range(batch)]
@@ -162,7 +167,9 @@ def film(pipe: VideoPipeline, runs: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time generation.")
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
-    parser.add_argument("--int8", action="store_true", help="rounded weights too; needs a C++ compiler")
+    parser.add_argument(
+        "--precision", choices=OTHERS, nargs="+", default=[], help="beside float32; int8 needs a C++ compiler"
+    )
     parser.add_argument("--runs", type=int, default=12, help="timed runs a case (12); a third at batch 8")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
@@ -170,7 +177,9 @@ def main() -> None:
         if options.json:
             check_writable(options.json, KinolentaError, overwrite=True)
         pipe = VideoPipeline.from_pretrained(options.model)
-        rounded = VideoPipeline.from_pretrained(options.model, int8=True) if options.int8 else None
+        rounded = {
+            kind: VideoPipeline.from_pretrained(options.model, precision=kind) for kind in options.precision
+        }
     except KinolentaError as error:
         raise SystemExit(f"error: {error}") from error
     limit = ceilings()
@@ -178,7 +187,7 @@ def main() -> None:
     print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32")
     print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
-        f"{'case':<10}{'decoding':<18}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
+        f"{'case':<10}{'decoding':<22}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
         f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}{'of arithmetic':>15}"
     )
     table = []
@@ -190,7 +199,7 @@ def main() -> None:
                 table.append(row)
                 shares = (share(row, "of_bandwidth"), share(row, "of_arithmetic"))
                 print(
-                    f"{case:<10}{row['decoding']:<18}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
+                    f"{case:<10}{row['decoding']:<22}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
                     f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
                     f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{shares[0]:>14}{shares[1]:>15}",
                     flush=True,

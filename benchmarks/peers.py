@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer import GPT, GPTConfig, generate, int8_stack_of
+from kinolenta.transformer import GPT, GPTConfig, generate
+from kinolenta.transformer.precision import PRECISIONS, with_precision
 from kinolenta.transformer.stable import row_stable
 
 SIZES = {"small": (8, 512, 8, 1344), "large": (12, 768, 12, 2048)}  # layers, width, heads, feed-forward
 TEXT, CODES, CODEBOOK = 66, 256, 8192
+OTHERS = PRECISIONS[1:]
 PROMPTS = ("рыжая кошка бежит вправо по траве", "ракета летит вверх в ночном небе")
 
 
@@ -118,7 +121,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time our loop beside others.")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--int8", action="store_true", help="our rounded weights too; needs a C++ compiler")
+    parser.add_argument(
+        "--precision",
+        choices=OTHERS,
+        nargs="+",
+        default=[],
+        help="ours, beside float32; int8 needs a C++ compiler",
+    )
     options = parser.parse_args()
     model = ours(options.size)
     text = [list(range(10, 10 + TEXT - 2))]
@@ -127,18 +136,15 @@ def main() -> None:
         "ours, sequential": lambda: generate(model, text, seeds=[0], decoding="sequential"),
         "ours, parallel": lambda: generate(model, text, seeds=[0]),
     }
-    if options.int8:
-        stack = int8_stack_of(model)
-        cases |= {
-            "ours, sequential, int8": lambda: generate(
-                model, text, seeds=[0], decoding="sequential", int8=stack
-            ),
-            "ours, parallel, int8": lambda: generate(model, text, seeds=[0], int8=stack),
-        }
+    for kind in options.precision:
+        other, stack = with_precision(model, kind)
+        draw = partial(generate, other, text, seeds=[0], int8=stack)
+        cases |= {f"ours, sequential, {kind}": partial(draw, decoding="sequential")}
+        cases |= {f"ours, parallel, {kind}": draw}
     absent = [name for name in ("dalle_pytorch", "min_dalle") if importlib.util.find_spec(name) is None]
     if importlib.util.find_spec("transformers") is not None:
         cases |= theirs(options.size)
-    for kind in ("", ", int8") if options.int8 else ("",):
+    for kind in ("", *(f", {kind}" for kind in options.precision)):
         one, other = (cases[f"ours, {name}{kind}"]().codes for name in ("sequential", "parallel"))
         if not torch.equal(one, other):
             raise SystemExit("parallel and sequential codes differ; nothing is timed.")

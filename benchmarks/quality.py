@@ -38,6 +38,7 @@ from kinolenta.evaluation.sheet import contact_sheet
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer.generate import DECODINGS
+from kinolenta.transformer.precision import PRECISIONS
 
 BATCH = 16
 SAMPLING = ("guidance_scale", "temperature", "top_k", "top_p")
@@ -58,7 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--decoding", choices=DECODINGS, default="parallel")
-    parser.add_argument("--int8", action="store_true", help="generate with rounded weights")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="to generate with")
     parser.add_argument(
         "--world-clips", type=int, default=128, help="dev clips of the world for the VQGAN (128)"
     )
@@ -189,12 +190,12 @@ def main(arguments: list[str] | None = None) -> int:
             if path is not None:
                 check_writable(path, MediaError, overwrite=True)
         judge = Judge.load(options.judge)
-        pipe = VideoPipeline.from_pretrained(options.model, int8=options.int8)
+        pipe = VideoPipeline.from_pretrained(options.model, precision=options.precision)
         setting = {
             "benchmark": "quality", "model": str(options.model or "demo"), "split": options.split,
             "num_clips": options.clips, "seed": options.seed,
             "sampling": {name: getattr(options, name) for name in SAMPLING}, "decoding": options.decoding,
-            "int8": options.int8,
+            "precision": options.precision,
             "torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads(),
         }  # fmt: skip
         print(f"quality  |  {setting['model']}  {options.split}  {options.clips} clips  seed {options.seed}  "

@@ -32,8 +32,7 @@ from kinolenta.request import (
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs, text_log_probs
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
-from kinolenta.transformer.int8 import int8_stack_of
-from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.precision import with_precision
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -42,7 +41,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class VideoPipeline:
-    """A tokenizer, a transformer and a decoder that belong together; makes clips on the CPU in float32.
+    """A tokenizer, a transformer and a decoder that belong together; makes clips on the CPU.
 
     The parts are public (``tokenizer``, ``transformer``, ``decoder``, ``index``). A pipeline keeps no state
     between calls, so several threads may share one.
@@ -55,17 +54,16 @@ class VideoPipeline:
         decoder: VideoVQGAN,
         index: ModelIndex,
         *,
-        int8: bool = False,
+        precision: str = "float32",
     ) -> None:
-        """int8: see ``from_pretrained``. Raises CheckpointError that shows both sides if the three do not fit
-        each other.
+        """precision: see ``from_pretrained``. Raises CheckpointError that shows both sides if the three do
+        not fit each other.
         """
         self.tokenizer, self.index = tokenizer, index
         # Weights laid out once for decoding, so that no call pays for it.
-        self.transformer, self.decoder = row_stable(transformer.eval()), decoder.eval()
+        self.transformer, self._int8 = with_precision(transformer.eval(), precision)
+        self.decoder = decoder.eval()
         self._check_parts()
-        check_switches(int8=int8)
-        self._int8 = int8_stack_of(self.transformer) if int8 else None
         self._prompts = GridPrompts(
             self.encode,
             (self.height, self.width),
@@ -76,13 +74,13 @@ class VideoPipeline:
         self._reader = Reader(tokenizer, self.transformer, self._prompts, self.num_frames)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path | None = None, *, int8: bool = False) -> Self:
+    def from_pretrained(cls, path: str | Path | None = None, *, precision: str = "float32") -> Self:
         """Load a model folder; None is the demo that comes with the package.
 
-        int8: draw with weights rounded to whole numbers, compiled by PyTorch. Guided clips and batches come
-        sooner, and are not those of the exact weights; how they are decoded changes nothing here either.
-        Loading takes half a minute the first time, some seconds from then on. Raises CheckpointError, or
-        ConfigError where int8 cannot be.
+        precision: "float32"; "bfloat16", sooner on processors that have units for it; or "int8", weights
+        rounded to whole numbers and compiled by PyTorch, for which the first loading takes half a minute.
+        Each makes clips of its own, and how they are decoded changes nothing in any. Raises CheckpointError, or
+        ConfigError for a precision that cannot be.
         """
         require(
             path is None or isinstance(path, (str, Path)),
@@ -94,7 +92,7 @@ class VideoPipeline:
         index = load_index(folder)
         transformer = _load(folder / "transformer", GPTConfig, GPT)
         decoder = _load(folder / "decoder", VQGANConfig, VideoVQGAN)
-        return cls(TextTokenizer.load(folder / "tokenizer"), transformer, decoder, index, int8=int8)
+        return cls(TextTokenizer.load(folder / "tokenizer"), transformer, decoder, index, precision=precision)
 
     @property
     def fps(self) -> float:

@@ -14,7 +14,6 @@ from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import MIN_ROWS, Product, product_of
 from kinolenta.transformer.stack import Stack, stack_of
 
@@ -75,7 +74,7 @@ def prefill(
     )
     memory = torch.zeros(shape, dtype=model.kind.dtype, device=device)
     places = F.pad(layout.places(order), (1, 0))[None]  # text axis 0
-    cos, sin = rotary_tables(places, model.frequencies)
+    cos, sin = model.rotary(places)
     history = torch.zeros(rows // copies, 1 + num_codes, dtype=torch.int64, device=device)
     history[:, 0] = config.codebook_size
     cache = KVCache(

@@ -33,8 +33,6 @@ class CodeInputs(NamedTuple):
 class GPT(nn.Module):
     """Decoder-only transformer with an embedding and a head per modality."""
 
-    frequencies: Tensor
-
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
@@ -53,8 +51,6 @@ class GPT(nn.Module):
         self.norm = LayerNorm(d_model)
         self.code_head = CodeTable(config.codebook_size, config.code_levels, d_model, 0.0)
         nn.init.zeros_(self.previous_in.weight)
-        frequencies = rotary_frequencies(config.head_dim, config.rope_theta_text, config.rope_theta_grid)
-        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(
         self,
@@ -68,7 +64,7 @@ class GPT(nn.Module):
         cache: keys and values per layer to fill from slot 0 on, see ``kinolenta.transformer.cache``.
         inputs: what ``code_inputs`` returns, if it is at hand.
         """
-        cos, sin = rotary_tables(self.layout.positions(strip), self.frequencies)
+        cos, sin = self.rotary(self.layout.positions(strip))
         plain = cache is None and not bool(strip.text_start.any())
         mask = Causal(pad=None if plain else strip.text_start)
         return self.run_blocks(self.embed(strip, inputs), cos, sin, mask, cache)
@@ -80,6 +76,13 @@ class GPT(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, cos, sin, mask, None if cache is None else cache[index])
         return self.norm(x)
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """``rotary_tables`` of positions [b, n, 4], computed in float32, in the type of the weights."""
+        config, device = self.config, positions.device
+        frequencies = rotary_frequencies(config.head_dim, config.rope_theta_text, config.rope_theta_grid)
+        cos, sin = rotary_tables(positions, frequencies.to(device))
+        return cos.to(self.kind.dtype), sin.to(self.kind.dtype)
 
     def embed(self, strip: Strip, inputs: CodeInputs | None = None) -> Tensor:
         """Input embeddings [b, s, d_model]."""

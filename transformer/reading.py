@@ -13,7 +13,6 @@ from kinolenta.errors import ConfigError, PromptError, ShapeError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.sliding import window_order, window_times
 
 ROWS = 16  # texts side by side; each holds keys and values of its clip
@@ -127,7 +126,7 @@ class Reading:
         first = model.layout.text_slots + place
         order = torch.arange(first, first + n, device=tokens.device)
         positions = torch.stack((order, *[torch.zeros_like(order)] * 3), -1)[None]
-        cos, sin = rotary_tables(positions, model.frequencies)
+        cos, sin = model.rotary(positions)
         mask = Causal(start=self.slots + place, pad=pad)
         return model.run_blocks(model.embed_text(tokens), cos, sin, mask, cache)
 

@@ -5,12 +5,15 @@ spans its own full range of frequencies (Lumos-1, arXiv:2507.08801, finds that a
 low ones learns badly).
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 AXES = 4  # s, t, h, w
 
 
+@cache
 def rotary_frequencies(head_dim: int, theta_text: float, theta_grid: float) -> Tensor:
     """Radians per unit of position, float32 [4, head_dim / 2]: a row per axis, zero at the others' pairs."""
     share = head_dim // 2 // AXES

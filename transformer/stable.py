@@ -21,7 +21,7 @@ from kinolenta.transformer.gpt import GPT
 
 MIN_ROWS = 2  # a single row of many inputs takes a matrix-vector routine of its own
 MOST_ELEMENTS = 32768  # PyTorch deals more among threads
-PAIR = 32  # numbers in two of the widest vector registers, a step of PyTorch's loops
+PAIR = 64  # of the smallest numbers in two of the widest registers, a step of PyTorch's loops
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -45,6 +45,7 @@ class StableLinear(nn.Linear):
     """A linear layer without bias whose product is ``product_of`` the weight that it had when it was made."""
 
     product: Product
+    laid_out: tuple[torch.dtype, torch.device]
 
     @classmethod
     def take(cls, linear: nn.Linear) -> None:
@@ -52,6 +53,7 @@ class StableLinear(nn.Linear):
         assert linear.bias is None
         linear.__class__ = cls
         linear.product = product_of(linear.weight)
+        linear.laid_out = linear.weight.dtype, linear.weight.device
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
@@ -88,9 +90,9 @@ class PieceByPiece(FeedForward):
 
 def row_stable(model: GPT) -> GPT:
     """A view of the model for decoding: its tensors are shared, and its linear layers multiply by
-    ``product_of`` their weights, which are copies. A view is its own view.
+    ``product_of`` their weights, which are copies. A view is its own view, unless it was moved since.
     """
-    if isinstance(model.previous_in, StableLinear):
+    if getattr(model.previous_in, "laid_out", None) == (model.kind.dtype, model.kind.device):
         return model
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     view = copy.deepcopy(model, shared)  # copies the modules only: it takes the tensors from ``shared``

@@ -85,6 +85,7 @@ _PLACES = {
     "grass": "трава", "sand": "песок", "snow": "снег", "sky": "небо", "night": "ночное небо", "sea": "море",
 }  # fmt: skip
 _ONE = {"m": "один", "f": "одна", "n": "одно"}
+ONE = frozenset(_ONE.values())  # answers to "how many?" that say one
 _SIDES = {
     "left": "влево", "right": "вправо", "up": "вверх", "down": "вниз",
     "rotate_cw": "по часовой стрелке", "rotate_ccw": "против часовой стрелки",

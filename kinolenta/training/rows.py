@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kinolenta.config import Config
 from kinolenta.data.codes import Shard
-from kinolenta.data.questions import Question
+from kinolenta.data.questions import ONE, Question
 from kinolenta.errors import ConfigError, DataError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPTConfig, SequenceLayout
@@ -32,6 +32,7 @@ from kinolenta.transformer.layout import Strip
 TASKS = ("plain", "ask", "given", "later")
 SHOWN = {"what": 6, "background": 2, "count": 1, "colour": 2}  # what a single frame shows, by hardness
 MOVING = {"motion": 1, "where to": 1}  # what only the clip does
+HARD_SHARE = 0.5  # of the glances: what it is that comes in another colour, or in several small copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class MixtureConfig(Config):
 
     glances: rows of a single latent frame and a question about it, that many a step beside the batch. One
     costs less than a quarter of a clip's row, and what is seen at a glance is most of what there is to learn.
-    Every other step, at random, shows whole clips instead, as many as cost the same.
+    Every other step, at random, shows whole clips instead, as many as cost the same. Half of them ask what it
+    is about things that are tinted or several, which are hard to know again.
     """
 
     ask: float = 0.0
@@ -105,6 +107,7 @@ class Rows:
             "glances need questions about {}; the codes have none.",
             ", ".join(SHOWN),
         )
+        self._hard = [number for number, about in enumerate(self._questions) if _is_hard(about)]
 
     def batch(self, step: int, size: int) -> Strip:
         """Rows of all tasks, drawn by the shares."""
@@ -124,6 +127,9 @@ class Rows:
         size = max(1, size // self.config.grid[0]) if whole else size
         rows: list[_Row] = []
         while len(rows) < size:
+            if self._hard and rng.random() < HARD_SHARE:
+                rows.append(self._glance(rng.choice(self._hard), "what", whole, rng))
+                continue
             number = rng.randrange(len(self.shard))
             kinds = [kind for kind in asked if kind in self._questions[number]]
             if kinds:
@@ -218,3 +224,9 @@ def _by_kind(questions: Sequence[Question]) -> dict[str, list[Question]]:
     for question in questions:
         found.setdefault(question.kind, []).append(question)
     return found
+
+
+def _is_hard(about: dict[str, list[Question]]) -> bool:
+    """Whether the thing is tinted, so that its colour is asked about, or there are several of it."""
+    counted = about.get("count")
+    return "what" in about and ("colour" in about or (counted is not None and counted[0].answer not in ONE))

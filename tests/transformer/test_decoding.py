@@ -14,9 +14,11 @@ from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.generate import PREVIEW_CODES, Generation
 from kinolenta.transformer.memory import available_bytes, needed_bytes
 from kinolenta.transformer.noise import NoiseWindow, gumbel
+from kinolenta.transformer.precision import with_precision
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 MODEL = tiny_gpt()
+MODELS = {name: with_precision(MODEL, name)[0] for name in ("float32", "bfloat16")}
 TEXTS = [[5, 6, 7], [], [8] * 9, [30, 31], [12]]
 
 
@@ -28,7 +30,7 @@ def equal(one: Generated, other: Generated) -> None:
         assert torch.equal(one.log_prob_uncond, other.log_prob_uncond)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     batch=st.integers(1, 5),
     window=st.integers(1, 40),
@@ -42,6 +44,7 @@ def equal(one: Generated, other: Generated) -> None:
     first=st.sampled_from([None, SamplingConfig(temperature=0.5, top_k=9), SamplingConfig(top_p=0.3)]),
     negative=st.booleans(),
     seed=st.integers(0, 2**63 - 1),
+    precision=st.sampled_from(list(MODELS)),
 )
 def test_parallel_equals_sequential(
     batch: int,
@@ -56,6 +59,7 @@ def test_parallel_equals_sequential(
     first: SamplingConfig | None,
     negative: bool,
     seed: int,
+    precision: str,
 ) -> None:
     known = min(known, frames * 12)
     codes = random_codes(MODEL, batch, known, seed=seed % 1000)
@@ -66,7 +70,7 @@ def test_parallel_equals_sequential(
 
     def clips(decoding: str, rows: slice) -> Generated:
         return generate(
-            MODEL,
+            MODELS[precision],
             TEXTS[:batch][rows],
             seeds=[seed] * len(TEXTS[:batch][rows]),
             candidates=list(range(batch))[rows],

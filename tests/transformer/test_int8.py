@@ -12,7 +12,6 @@ from kinolenta.errors import ConfigError
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer import GPT, Generated, Int8Stack, generate, int8_stack_of
 from kinolenta.transformer.int8 import _compiled, _rounded
-from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import row_stable
 from kinolenta.transformer.stack import stack_of
 from tests.transformer.tiny import random_codes, tiny_gpt
@@ -59,7 +58,7 @@ def test_hidden_states_are_nearly_those_of_the_exact_weights(model: GPT, stack: 
     config, generator = model.config, torch.Generator().manual_seed(1)
     memory = torch.randn(2, 2, 3, 1, 64, config.head_dim, generator=generator)
     x = torch.randn(3, 6, config.d_model, generator=generator)
-    cos, sin = rotary_tables(torch.randint(0, 9, (3, 6, 4), generator=generator), model.frequencies)
+    cos, sin = model.rotary(torch.randint(0, 9, (3, 6, 4), generator=generator))
     mask = Causal(start=torch.tensor([20, 7, 30]), pad=torch.tensor([0, 3, 17]))
     exact, rounded = (
         run(x, cos, sin, mask, [(keys.clone(), values.clone()) for keys, values in memory.unbind()])

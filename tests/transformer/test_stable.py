@@ -17,11 +17,14 @@ WIDTHS = [(256, 768), (256, 1408), (704, 256), (256, 4375), (512, 1536), (1344, 
 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_row_of_a_product_is_the_same_among_2_to_1024_rows(width: tuple[int, int], threads: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_row_of_a_product_is_the_same_among_2_to_1024_rows(
+    width: tuple[int, int], threads: int, dtype: torch.dtype
+) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        check_rows(*width)
+        check_rows(*width, dtype)
     finally:
         torch.set_num_threads(before)
 
@@ -34,13 +37,14 @@ def test_rows_are_the_same_on_older_processors(processor: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def check_rows(inputs: int, outputs: int) -> None:
+def check_rows(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(outputs, inputs, generator=generator)
+    weight = torch.randn(outputs, inputs, generator=generator).to(dtype)
     product = product_of(weight)
-    x = torch.randn(1024, inputs, generator=generator)
+    x = torch.randn(1024, inputs, generator=generator).to(dtype)
     whole = product(x)
-    torch.testing.assert_close(whole, x @ weight.t(), atol=1e-3, rtol=1e-4)
+    exact, eps = x.double() @ weight.double().t(), torch.finfo(dtype).eps
+    torch.testing.assert_close(whole.double(), exact, atol=4 * inputs * eps, rtol=eps)
     for rows in (2, 3, 4, 5, 7, 9, 16, 33, 64, 65, 100, 256, 512, 1023):
         for begin in (0, 1, 1024 - rows):
             assert torch.equal(product(x[begin : begin + rows]), whole[begin : begin + rows])
@@ -74,6 +78,12 @@ def test_row_stable_view_computes_the_same_and_shares_its_tensors() -> None:
     assert isinstance(layer, StableLinear)
     assert not isinstance(model.blocks[0].feed_forward.down, StableLinear)  # type: ignore[union-attr]
     assert row_stable(view) is view
+
+
+def test_a_view_that_was_moved_since_is_made_anew() -> None:
+    view = row_stable(tiny_gpt()).bfloat16()
+    x = torch.randn(3, view.config.d_model).bfloat16()
+    assert row_stable(view).previous_in(x).dtype == torch.bfloat16
 
 
 def test_a_view_multiplies_by_the_weights_that_it_was_made_of() -> None:

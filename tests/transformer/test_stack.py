@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from kinolenta.kernels.attention import Causal
-from kinolenta.transformer.rotary import rotary_tables
 from kinolenta.transformer.stable import row_stable
 from kinolenta.transformer.stack import stack_of
 from tests.transformer.tiny import tiny_gpt
@@ -22,7 +21,7 @@ def test_stack_and_blocks_agree_in_every_bit(sizes: dict[str, int], n: int) -> N
     memory = torch.randn(shape, generator=generator)
     x = torch.randn(3, n, config.d_model, generator=generator)
     places = torch.randint(0, 9, (3, n, 4), generator=generator)
-    cos, sin = rotary_tables(places, model.frequencies)
+    cos, sin = model.rotary(places)
     found = []
     for run in (model.run_blocks, stack_of(model).run):
         mask = Causal(start=torch.tensor([20, 7, 30]), pad=torch.tensor([0, 3, 17]))
