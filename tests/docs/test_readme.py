@@ -226,18 +226,21 @@ def test_training_page_has_the_settings_of_the_demo() -> None:
     assert all(f"| {task} | {shares[task]} % |" in text for task in ("plain", "ask", "given", "later"))
     assert shares["caption_dropout"] == 25 and "A quarter of the captions are dropped" in words
     assert last["text_weight"] == 0.5 and f"{last['steps']} more steps in which" in words
-    glances, worded, more = (
+    glances, worded, more, hard = (
         json.loads(read(f"kinolenta/training/configs/transformer_demo_{stage}.json"))
-        for stage in ("glances", "wordings", "more")
+        for stage in ("glances", "wordings", "more", "hard")
     )
     assert f"**Glances, then.** {glances['steps']} more steps" in words
     assert f"{glances['mixture']['glances']} more rows beside a batch of {glances['batch']}" in words
     assert f"**Questions in other words, then.** {worded['steps']} more steps" in words
     assert f"{worded['mixture']['glances']} glances beside a batch of {worded['batch']}" in words
     assert f"right texts weigh {worded['text_weight']}" in words
-    assert f"**More clips, and glances at whole ones, at last.** {more['steps']} more steps" in words
+    assert f"**More clips, and glances at whole ones.** {more['steps']} more steps" in words
     changed = {name for name in more.keys() | worded.keys() if more.get(name) != worded.get(name)}
     assert changed == {"start", "codes", "steps", "seed"} and "All other settings are the same" in words
+    assert f"**Hard things, at last.** {hard['steps']} more steps" in words
+    changed = {name for name in hard.keys() | more.keys() if hard.get(name) != more.get(name)}
+    assert changed == {"start", "codes", "steps", "seed", "eval_every", "dtype"} and "in bfloat16" in words
     sizes = transformer["model"]["n_layer"], transformer["model"]["d_model"], transformer["batch"]
     assert "{} layers of width {}, batch {}".format(*sizes) in text
     assert f"{transformer['steps']} steps" in text
