@@ -172,7 +172,7 @@ class Generation:
             texts, copies = [*texts, *negative], 2
         elif batch * window < MIN_ROWS:
             texts, copies = texts * MIN_ROWS, MIN_ROWS
-        check_memory(config, len(texts), num_codes, window, model.kind.device)
+        check_memory(config, len(texts), num_codes, window, model.kind)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
         cache, logits = prefill(model, strip, order, copies, int8)

@@ -29,10 +29,10 @@ def available_bytes(device: torch.device) -> int | None:
     return int(found[0]) * 1024 if found else None
 
 
-def check_memory(config: GPTConfig, rows: int, num_codes: int, window: int, device: torch.device) -> None:
-    """Raise GenerationError if the generation cannot fit; nothing has been allocated then."""
-    free = available_bytes(device)
-    need = needed_bytes(config, rows, num_codes, window)
+def check_memory(config: GPTConfig, rows: int, num_codes: int, window: int, weights: torch.Tensor) -> None:
+    """Raise GenerationError if a model of such weights cannot do it; nothing has been allocated then."""
+    free = available_bytes(weights.device)
+    need = needed_bytes(config, rows, num_codes, window, weights.itemsize)
     require(
         free is None or need <= free,
         GenerationError,

@@ -72,6 +72,10 @@ def generate(
         int | None,
         typer.Option(help="Codes that a parallel pass looks at, 1 to 64; the clip is the same."),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="Numbers to draw with: float32, bfloat16 or int8; each makes clips of its own."),
+    ] = "float32",
     unconditional: Annotated[
         bool, typer.Option("--unconditional", help="Leave everything to the model; takes no prompt.")
     ] = False,
@@ -111,7 +115,7 @@ def generate(
     from kinolenta.pipeline import VideoPipeline
 
     start_s = time.perf_counter()
-    pipe = VideoPipeline.from_pretrained(model)
+    pipe = VideoPipeline.from_pretrained(model, precision=precision)
     loaded_s = time.perf_counter()
     with progress_bar("generating") as progress:
         clip = pipe(
@@ -155,6 +159,7 @@ def generate(
         "score": clip.score,
         "text_log_prob": clip.text_log_prob,
         "passes": clip.passes,
+        "precision": precision,
         "load_s": round(loaded_s - start_s, 3),
         "generate_s": round(done_s - loaded_s, 3),
     }

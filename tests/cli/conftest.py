@@ -71,8 +71,8 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> PaintingPipeline:
     painter = PaintingPipeline()
     painter.calls = []
 
-    def from_pretrained(path: Any = None) -> PaintingPipeline:
-        painter.calls.append({"model": path})
+    def from_pretrained(path: Any = None, precision: str = "float32") -> PaintingPipeline:
+        painter.calls.append({"model": path, "precision": precision})
         return painter
 
     module = types.ModuleType("kinolenta.pipeline")

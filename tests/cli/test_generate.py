@@ -29,7 +29,7 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
         "first_frame_top_p": 0.9, "best_of": 4, "window": 16, "resize_policy": "contain", "border": 2,
     }  # fmt: skip
     options = [part for name, value in plain.items() for part in ("--" + name.replace("_", "-"), value)]
-    flags = ["--truncate", "--keep-pixels"]
+    flags = ["--truncate", "--keep-pixels", "--precision", "int8"]
     pictures = [
         "--image",
         image,
@@ -45,7 +45,7 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
     )
     assert result.code == 0
     load, call = pipeline.calls
-    assert load == {"model": tmp_path} and (call.pop("image") == 90).all()
+    assert load == {"model": tmp_path, "precision": "int8"} and (call.pop("image") == 90).all()
     keyframes = call.pop("keyframes")
     assert (call.pop("last_image") == 90).all() and sorted(keyframes) == [4, 8]
     assert all((picture == 90).all() for picture in keyframes.values())
@@ -69,6 +69,11 @@ def test_a_keyframe_given_twice_is_refused(tmp_path, run, pipeline) -> None:
     image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
     result = run("generate", "кот", "--keyframe", f"4={image}", "--keyframe", f"4={image}")
     assert result.code == 1 and "--keyframe 4 is given twice" in result.err and pipeline.calls == []
+
+
+def test_precision_is_that_of_the_pipeline(tmp_path, run, pipeline) -> None:
+    result = run("generate", "кот", "-o", tmp_path / "a.png", "--precision", "bfloat16", "--json")
+    assert pipeline.calls[0]["precision"] == json.loads(result.out)["precision"] == "bfloat16"
 
 
 def test_json_holds_the_facts_on_one_line(tmp_path, run, pipeline) -> None:

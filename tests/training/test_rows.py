@@ -111,6 +111,18 @@ def test_every_other_batch_of_glances_shows_whole_clips_and_asks_anything(shard:
     assert asked == {"кто это?", "что делает собака?", "что это?"}
 
 
+def test_half_of_the_glances_ask_what_the_tinted_and_the_several_are(shard: Shard) -> None:
+    plain = [Question("what", "что это?", "мяч"), Question("count", "сколько?", "один")]
+    tinted = [Question("what", "что это?", "шар"), Question("colour", "какого цвета?", "красный")]
+    several = [Question("what", "что это?", "два дома"), Question("count", "сколько?", "два")]
+    questions = [plain, plain, tinted, several]
+    rows = Rows(replace(shard, questions=questions), TOKENIZER, CONFIG, MixtureConfig(glances=3))
+    unpacked = rows.layout.unpack(rows.glances(random.Random(0), 400, whole=False))
+    named = Counter(said(rows, right) for right in unpacked.right)
+    assert 150 < named["шар"] + named["два дома"] - named["мяч"] < 250  # half, and as many of each besides
+    assert 0.7 < named["шар"] / named["два дома"] < 1.4
+
+
 def test_given_codes_stand_first_and_keep_their_places(shard: Shard) -> None:
     rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(given=1.0))
     orders = set()
