@@ -3,10 +3,10 @@
     python benchmarks/ablation.py --steps 300 --json ablation.json
 
 Needs the encoded clips of the README (runs/codes_last, codes_long, codes_dev, codes_long_dev). Every model
-begins with the same weights and sees the same clips in the same order; only what is named differs. All are
-measured alike, on held-out clips: nats a code of plain rows, of given-first ones, of later windows; nats a
-text_id of captions and answers. Each model is small and hardly trained: read the differences, not the
-values. The last line is JSON.
+begins with the same weights and takes as many steps; a task that is left out leaves its rows to plain ones.
+All are measured alike, on held-out clips: nats a code of plain rows, of given-first ones, of later windows;
+nats a text_id of captions and answers. Each model is small and hardly trained: read the differences, not
+the values. The last line is JSON.
 """
 
 import argparse

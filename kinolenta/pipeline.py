@@ -32,7 +32,7 @@ from kinolenta.request import (
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs, text_log_probs
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
-from kinolenta.transformer.precision import with_precision
+from kinolenta.transformer.precision import check_precision, with_precision
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -60,10 +60,10 @@ class VideoPipeline:
         not fit each other.
         """
         self.tokenizer, self.index = tokenizer, index
-        # Weights laid out once for decoding, so that no call pays for it.
-        self.transformer, self._int8 = with_precision(transformer.eval(), precision)
-        self.decoder = decoder.eval()
+        self.transformer, self.decoder = transformer.eval(), decoder.eval()
         self._check_parts()
+        # Weights laid out once for decoding, so that no call pays for it.
+        self.transformer, self._int8 = with_precision(self.transformer, precision)
         self._prompts = GridPrompts(
             self.encode,
             (self.height, self.width),
@@ -88,6 +88,7 @@ class VideoPipeline:
             "A model folder is a str or Path; got {!r}.",
             path,
         )
+        check_precision(precision)
         folder = demo_folder() if path is None else Path(path)
         index = load_index(folder)
         transformer = _load(folder / "transformer", GPTConfig, GPT)

@@ -7,7 +7,7 @@ import torch
 from kinolenta.errors import ConfigError, require
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.int8 import Int8Stack, int8_stack_of
-from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.stable import multiplies, row_stable
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 
@@ -15,10 +15,26 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 def with_precision(model: GPT, precision: str) -> tuple[GPT, Int8Stack | None]:
     """The model for decoding, as ``row_stable`` gives it, and what ``generate`` takes as ``int8``.
 
-    model: with weights in float32. precision: "float32" is the model itself. "bfloat16" rounds its weights
-    and all that it computes to 8 bits; fast where the processor has units for that. "int8": see
-    ``int8_stack_of``. Raises ConfigError for another precision, or one that cannot be here.
+    precision: "float32" is the model itself. "bfloat16" rounds its weights and all that it computes to 8
+    bits; fast where the processor has units for that. "int8": see ``int8_stack_of``. Raises ConfigError for
+    another precision, or one that cannot be here.
     """
+    check_precision(precision)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    require(
+        dtype == torch.float32 or model.kind.device.type != "cpu" or multiplies(dtype),
+        ConfigError,
+        "bfloat16 needs a processor with AVX-512, or another one that oneDNN multiplies bfloat16 on; "
+        "choose float32.",
+    )
+    if model.kind.dtype != dtype:
+        model = copy.deepcopy(model).to(dtype)
+    model = row_stable(model)
+    return model, int8_stack_of(model) if precision == "int8" else None
+
+
+def check_precision(precision: object) -> None:
+    """Raises ConfigError unless it is one of PRECISIONS."""
     require(
         isinstance(precision, str) and precision in PRECISIONS,
         ConfigError,
@@ -26,14 +42,3 @@ def with_precision(model: GPT, precision: str) -> tuple[GPT, Int8Stack | None]:
         precision,
         ", ".join(PRECISIONS),
     )
-    if precision == "bfloat16":
-        cpu = model.kind.device.type == "cpu"
-        require(
-            not cpu or torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-            ConfigError,
-            "bfloat16 needs a processor with AVX-512, or another one that oneDNN multiplies bfloat16 on; "
-            "choose float32.",
-        )
-        model = copy.deepcopy(model).to(torch.bfloat16)
-    model = row_stable(model)
-    return model, int8_stack_of(model) if precision == "int8" else None

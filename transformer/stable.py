@@ -4,12 +4,12 @@ drawn one code at a time or many.
 A CPU's matrix library picks its routine by the shapes of the operands and by who made the processor, and
 routines differ in their last bits; a draw that hangs on such a bit would depend on its neighbours. oneDNN
 generates its code for a weight that was laid out beforehand, and sums up the inputs in one order for any
-number of rows from 2 on. Measured bit for bit up to 2048 rows and 8192 inputs, 1 to 16 threads, as it
-generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
+number of rows from 2 on. Compared bit for bit among 1024 rows, as it generates code for SSE 4.1, AVX2,
+AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 import torch
@@ -33,7 +33,7 @@ def product_of(weight: Tensor) -> Product:
     on their number in their last bits.
     """
     weight = weight.detach()
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not multiplies(weight.dtype):
         return lambda x: F.linear(x, weight)
     with torch.inference_mode(False):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -41,22 +41,35 @@ def product_of(weight: Tensor) -> Product:
     return lambda x: multiply(x, packed, None, "none", [], "")
 
 
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies numbers of this type on this processor."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
 class StableLinear(nn.Linear):
-    """A linear layer without bias whose product is ``product_of`` the weight that it had when it was made."""
+    """A linear layer without bias that is ``product_of`` its weight, laid out anew when that has changed."""
 
-    product: Product
-    laid_out: tuple[torch.dtype, torch.device]
+    _laid_out: tuple[Hashable, Product] | None = None
 
-    @classmethod
-    def take(cls, linear: nn.Linear) -> None:
-        """Make one of a linear layer, in place."""
-        assert linear.bias is None
-        linear.__class__ = cls
-        linear.product = product_of(linear.weight)
-        linear.laid_out = linear.weight.dtype, linear.weight.device
+    @property
+    def product(self) -> Product:
+        weight = self.weight
+        version = None if weight.is_inference() else weight._version  # counts changes in place
+        made_of = weight.data_ptr(), weight.dtype, weight.device, version
+        if self._laid_out is None or self._laid_out[0] != made_of:
+            self._laid_out = made_of, product_of(weight)
+        return self._laid_out[1]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what oneDNN laid out, which can be neither pickled nor copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_laid_out"}
 
 
 def gated(gate: Tensor, value: Tensor) -> Tensor:
@@ -90,15 +103,16 @@ class PieceByPiece(FeedForward):
 
 def row_stable(model: GPT) -> GPT:
     """A view of the model for decoding: its tensors are shared, and its linear layers multiply by
-    ``product_of`` their weights, which are copies. A view is its own view, unless it was moved since.
+    ``product_of`` their weights, which are copies. A view is its own view.
     """
-    if getattr(model.previous_in, "laid_out", None) == (model.kind.dtype, model.kind.device):
+    if isinstance(model.previous_in, StableLinear):
         return model
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     view = copy.deepcopy(model, shared)  # copies the modules only: it takes the tensors from ``shared``
     for module in view.modules():
         if isinstance(module, nn.Linear):
-            StableLinear.take(module)
+            assert module.bias is None
+            module.__class__ = StableLinear
         elif isinstance(module, FeedForward):
             module.__class__ = PieceByPiece
     return view

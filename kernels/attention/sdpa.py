@@ -34,7 +34,7 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
     PyTorch takes another routine for one or two queries, its library another one for fewer than 4, and more
     than 32 are split differently; so there are never fewer than 4 (of heads wider than 80 always 32; what is
     added is thrown away) nor more than 32 at once. The whole cache is looked at, always: a sum over some of
-    the keys is split elsewhere. Measured bit for bit on AVX-512 of two makers (tests/kernels/test_decode.py).
+    the keys is split elsewhere. Compared bit for bit in tests/kernels/test_decode.py.
     """
     n, s = q.shape[2], k.shape[2]
     fewest = FEWEST if q.shape[3] <= WIDEST else MOST

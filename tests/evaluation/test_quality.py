@@ -173,7 +173,7 @@ def run(
 ) -> tuple[int, Any]:
     pipe = ObedientPipeline(held_out(20, split="T1", seed=0)[0])
     monkeypatch.setattr(module.Judge, "load", lambda path=None: judge)
-    monkeypatch.setattr(module.VideoPipeline, "from_pretrained", lambda path=None, int8=False: pipe)
+    monkeypatch.setattr(module.VideoPipeline, "from_pretrained", lambda path=None, precision="float32": pipe)
     return module.main(["--clips", "20", "--world-clips", "0", "--film-clips", "0", *arguments]), pipe
 
 

@@ -115,9 +115,11 @@ def rows_of_a_tile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("rows_of_a_tile_alone")
 @pytest.mark.parametrize("mask", ["causal", "neighbourhood"])
-@pytest.mark.parametrize("backend", ["sdpa", "triton"])
-def test_bits_do_not_depend_on_the_window(mask: str, backend: str) -> None:
-    rows = Rows(2, heads=2, unwritten=torch.nan if backend == "triton" else 7.0)
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [("sdpa", torch.float32), ("sdpa", torch.bfloat16), ("triton", torch.float32)]
+)
+def test_bits_do_not_depend_on_the_window(mask: str, backend: str, dtype: torch.dtype) -> None:
+    rows = Rows(2, dtype, heads=2, unwritten=torch.nan if backend == "triton" else 7.0)
     whole, keys, _ = rows.decode(MASKS[mask], WINDOW, backend=backend)
     for window, count in ((1, 9), (2, 8), (7, 35), (16, 64), (33, 64)):
         part, part_keys, _ = rows.decode(MASKS[mask], window, count, backend)

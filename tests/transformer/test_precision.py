@@ -5,12 +5,14 @@ import torch
 
 from kinolenta.errors import ConfigError
 from kinolenta.transformer.precision import with_precision
-from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.stable import multiplies, row_stable
 from tests.transformer.tiny import random_codes, tiny_gpt
 
+needs_bfloat16 = pytest.mark.skipif(not multiplies(torch.bfloat16), reason="no bfloat16 here")
 TEXTS = [[5, 6, 7], [], [8] * 9]
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("of_a_view", [False, True])
 def test_bfloat16_is_near_float32_and_leaves_the_model_alone(of_a_view: bool) -> None:
     model = row_stable(tiny_gpt()) if of_a_view else tiny_gpt()
@@ -23,6 +25,7 @@ def test_bfloat16_is_near_float32_and_leaves_the_model_alone(of_a_view: bool) ->
     assert float((near - exact).norm() / exact.norm()) < 0.05
 
 
+@needs_bfloat16
 def test_positions_far_out_are_not_rounded() -> None:
     rounded, _ = with_precision(tiny_gpt(), "bfloat16")
     places = torch.tensor([[[0, 900, 5, 7], [0, 901, 5, 7]]])
@@ -35,3 +38,8 @@ def test_a_processor_without_bfloat16_is_told_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     with pytest.raises(ConfigError, match=r"bfloat16 needs a processor .* choose float32"):
         with_precision(tiny_gpt(), "bfloat16")
+
+
+def test_float32_is_float32_whatever_the_model_has() -> None:
+    model = tiny_gpt()
+    assert with_precision(model.bfloat16(), "float32")[0].kind.dtype == torch.float32
