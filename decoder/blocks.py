@@ -1,7 +1,7 @@
 """Layers of the VQGAN. Invariant: nothing looks at later frames, and normalisation never mixes frames.
 
-Tensors are [b, t, h, w, c]; seen as [b, c, t, h, w] that is PyTorch's channels_last_3d, the layout in which
-bf16 convolutions are fast on a CPU, so moving between the two costs no copy.
+Tensors are [b, t, h, w, c]; frames seen as [b * t, c, h, w] are in PyTorch's channels_last, the layout in which
+convolutions are fast on a CPU, so moving between the two costs no copy.
 """
 
 from typing import TYPE_CHECKING
@@ -22,29 +22,34 @@ class CausalConv3d(nn.Module):
 
     Before the first frame stands the first frame itself: zeros there would tell the network where a clip
     starts and make long ones drift (Ge et al. 2022, arXiv:2204.03638). Space is padded with zeros.
+
+    A kernel reaches in space or in time, never in both. So what runs is a convolution of pictures or a
+    product of frames laid side by side: PyTorch has no fast routine for one of three axes on a CPU.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: tuple[int, int], stride: int = 1) -> None:
         super().__init__()
         kernel_t, kernel_s = kernel
-        self.lookback = kernel_t - 1
-        self.conv = nn.Conv3d(
-            channels_in,
-            channels_out,
-            (kernel_t, kernel_s, kernel_s),
-            stride=(1, stride, stride),
-            padding=(0, kernel_s // 2, kernel_s // 2),
-        )
+        assert kernel_t == 1 or (kernel_s == 1 and stride == 1)
+        self.lookback, self.stride, self.padding = kernel_t - 1, stride, kernel_s // 2
+        self.conv = nn.Conv3d(channels_in, channels_out, (kernel_t, kernel_s, kernel_s))
+        self.conv.to(memory_format=torch.channels_last_3d)
 
     def forward(self, x: "Float[Tensor, 'b t h w c']", past: Past | None = None) -> Tensor:
-        if self.lookback:
-            before = past.get(self) if past is not None else None
-            if before is None:
-                before = x[:, :1].expand(-1, self.lookback, -1, -1, -1)
-            x = torch.cat([before, x], dim=1)
-            if past is not None:
-                past[self] = x[:, -self.lookback :]
-        return rearrange(self.conv(rearrange(x, "b t h w c -> b c t h w")), "b c t h w -> b t h w c")
+        weight, bias = self.conv.weight, self.conv.bias
+        if not self.lookback:
+            pictures = rearrange(x, "b t h w c -> (b t) c h w")
+            y = F.conv2d(pictures, weight[:, :, 0], bias, self.stride, self.padding)
+            return rearrange(y, "(b t) c h w -> b t h w c", b=len(x))
+        before = past.get(self) if past is not None else None
+        if before is None:
+            before = x[:, :1].expand(-1, self.lookback, -1, -1, -1)
+        frames = x.shape[1]
+        x = torch.cat([before, x], dim=1)
+        if past is not None:
+            past[self] = x[:, -self.lookback :]
+        beside = torch.cat([x[:, ago : ago + frames] for ago in range(self.lookback + 1)], dim=-1)
+        return F.linear(beside, rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
 
 
 class ResBlock(nn.Module):

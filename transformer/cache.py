@@ -54,7 +54,8 @@ class KVCache:
 def prefill(
     model: GPT, strip: Strip, order: Tensor, copies: int = 1, stack: Int8Stack | None = None
 ) -> tuple[KVCache, Tensor]:
-    """Run the texts in one pass; returns the cache and logits [rows, codebook_size] of the first code.
+    """Run each text, once where several rows have it; returns the cache and logits [rows, codebook_size] of the
+    first code. Texts run one by one, without the dead slots before them: no sum depends on another text.
 
     model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
     strip: from ``pack_prefill`` without codes, in this order, the clips' rows ``copies`` times over.
@@ -67,7 +68,7 @@ def prefill(
     shape = (
         config.n_layer,
         2,
-        max(rows, MIN_ROWS),
+        rows,
         config.n_kv_head,
         cache_slots(config, num_codes),
         config.head_dim,
@@ -78,7 +79,7 @@ def prefill(
     history = torch.zeros(rows // copies, 1 + num_codes, dtype=torch.int64, device=device)
     history[:, 0] = config.codebook_size
     cache = KVCache(
-        layers=[(keys[:rows], values[:rows]) for keys, values in memory.unbind()],
+        layers=[(keys, values) for keys, values in memory.unbind()],
         pad=strip.text_start,
         history=history,
         codes=history[:, 1:],
@@ -91,12 +92,19 @@ def prefill(
         stack=stack_of(model) if stack is None else stack,
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
-    strip = strip if rows >= MIN_ROWS else strip.rows([0] * MIN_ROWS)
-    stops = [*range(MIN_ROWS, len(hidden), MIN_ROWS), len(hidden)]  # few rows at a time, see stable.py
-    for stop in stops:
-        some = slice(max(stop - MIN_ROWS, 0), stop)
-        layers = [(keys[some], values[some]) for keys, values in memory.unbind()]
-        hidden[some] = model(strip.rows(some), layers, cache.inputs)[:, -1]
+    first_with: dict[tuple[int, ...], int] = {}
+    for row, start in enumerate(strip.text_start.tolist()):
+        text, slots = strip.rows([row]).since(start), slice(start, layout.text_slots)
+        same = first_with.setdefault(tuple(text.token_ids[0].tolist()), row)
+        if same < row:
+            memory[:, :, row, :, slots], hidden[row] = memory[:, :, same, :, slots], hidden[same]
+        else:
+            layers = [
+                (keys[row : row + 1, :, start:], values[row : row + 1, :, start:])
+                for keys, values in cache.layers
+            ]
+            hidden[row] = model(text, layers, cache.inputs)[0, -1]
+    hidden[rows:] = hidden[:1]
     return cache, cache.head(hidden)[:rows]
 
 

@@ -43,6 +43,16 @@ class Strip:
         """Some of the rows."""
         return self._each(lambda tensor: tensor[rows])
 
+    def since(self, slot: int) -> "Strip":
+        """Without the slots before this one, which are dead in all rows."""
+        return replace(
+            self,
+            token_ids=self.token_ids[:, slot:],
+            text_start=self.text_start - slot,
+            code_start=self.code_start - slot,
+            length=self.length - slot,
+        )
+
     def to(self, device: torch.device | str) -> "Strip":
         """The same strip on another device."""
         return self._each(lambda tensor: tensor.to(device))

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinolenta.data.scene import BACKGROUNDS, COLOURS, PLACES
+from kinolenta.data.scene import BACKGROUNDS, COLOURS, NOWHERE, PLACES
 from kinolenta.errors import DataError, require
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 VARIANTS = 32
+_UNLIKE = 50.0  # distance in RGB that a colour without a name keeps from those with one
 _HORIZON = {"grass": (0.36, 0.48), "sand": (0.36, 0.48), "snow": (0.36, 0.48), "sea": (0.3, 0.4)}
 
 
@@ -61,9 +62,38 @@ def plain(name: str, shift: float, size: int) -> "Float[np.ndarray, 'size size 3
 
 
 def background(name: str, rng: np.random.Generator, size: int) -> "Float[np.ndarray, 'size size 3']":
-    """The backdrop of one clip; takes two draws from ``rng`` whatever the name."""
+    """The backdrop of one clip; takes two draws from ``rng`` for every background that has a name."""
+    if name == NOWHERE:
+        return nowhere(rng, size)
     variant, shift = int(rng.integers(VARIANTS)), float(rng.uniform(-4, 4))
     return place(name, variant, size) if name in PLACES else plain(name, shift, size)
+
+
+def nowhere(rng: np.random.Generator, size: int) -> "Float[np.ndarray, 'size size 3']":
+    """A background that is none of those with a name: an odd colour, a slope of two, or bands and blobs."""
+    kind, first, second, third = rng.random(), *(_odd_colour(rng) for _ in range(3))
+    pixel = (np.arange(size, dtype=np.float32) + 0.5) / size
+    x, y = np.broadcast_to(pixel, (size, size)), np.broadcast_to(pixel[:, None], (size, size))
+    turn, level, wave = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.8), rng.uniform(0, 0.08)
+    along = 0.5 + (x - 0.5) * np.cos(turn) + (y - 0.5) * np.sin(turn)
+    if kind < 0.4:
+        return np.broadcast_to(first, (size, size, 3))
+    image = first + (second - first) * np.clip(along, 0, 1)[..., None]
+    if kind > 0.7:
+        line = level + _wave(x, rng, wave, 1.2)
+        image = _mix(image, third, _below(y if rng.random() < 0.7 else x, line, 2 / size))
+        for _ in range(int(rng.integers(7))):
+            cx, cy, rx, ry = *rng.uniform(0, 1, 2), *rng.uniform(0.04, 0.2, 2)
+            image = _mix(image, _odd_colour(rng), _blob(x, y, cx, cy, rx, ry) * 0.7)
+    return np.clip(image, 0, 255).astype(np.float32)
+
+
+def _odd_colour(rng: np.random.Generator) -> np.ndarray:
+    """Any RGB colour, 0-255, that is not about one of the plain backgrounds."""
+    while True:
+        colour = rng.uniform(0, 255, 3).astype(np.float32)
+        if min(np.linalg.norm(colour - np.asarray(known)) for known in COLOURS.values()) > _UNLIKE:
+            return colour
 
 
 def _mix(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kinolenta.data import phrases
 from kinolenta.data.grammar import NounForms, adjective, noun_forms, noun_phrase, participle_with, verb_with
 from kinolenta.data.phrases import MAYBE_DIRECTED, NO_PARTICIPLE, SELF_DIRECTED, Wording
-from kinolenta.data.scene import COLOURS, Noun, Scene, nouns
+from kinolenta.data.scene import COLOURS, WANDER, Noun, Scene, nouns
 from kinolenta.data.splits import held_synonyms
 from kinolenta.errors import DataError, require
 
@@ -76,6 +76,10 @@ def caption(scene: Scene, rng: random.Random, wording: str = "train") -> str:
     require(scene.noun in table, DataError, "unknown noun {!r}; nouns.tsv lists the codes", scene.noun)
     speaker = _Speaker(rng, held=wording == "T3")
     noun = table[scene.noun]
+    if scene.motion == WANDER:  # neither that nor the background can be said
+        tint = phrases.tint(scene)
+        forms = noun_forms()[noun.code, _name(scene, noun, speaker)]
+        return noun_phrase(forms, speaker.say(tint) if tint else None, count=scene.count)
     parts = _parts(scene, noun, speaker)
     text = _sentence(scene, parts, _order(scene, parts, speaker), speaker)
     if speaker.chance(_STYLE_SHARE):

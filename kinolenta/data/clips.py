@@ -14,7 +14,7 @@ from kinolenta.data.captions import caption
 from kinolenta.data.film import FilmBank, Window
 from kinolenta.data.questions import Question, all_questions
 from kinolenta.data.render import render
-from kinolenta.data.sampling import sample_scene
+from kinolenta.data.sampling import sample_scene, sample_wanderer
 from kinolenta.data.scene import Scene
 from kinolenta.data.sprites import SpriteBank
 from kinolenta.errors import ShapeError, require
@@ -25,13 +25,21 @@ FPS = 8.0
 
 class ClipSet:
     """Clips of a split. film_share: part of the clips that come from the film (its own train or dev
-    shots).
+    shots). wandering: things of training on a background and in a motion without a name, instead of the split.
     """
 
-    def __init__(self, cache: Path, *, split: str = "train", seed: int = 0, film_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        split: str = "train",
+        seed: int = 0,
+        film_share: float = 0.0,
+        wandering: bool = False,
+    ) -> None:
         self.bank = SpriteBank.load(cache)
         self.film = FilmBank.load(cache) if film_share > 0 else None
-        self.split, self.seed, self.film_share = split, seed, film_share
+        self.split, self.seed, self.film_share, self.wandering = split, seed, film_share, wandering
         self._windows = self.film.windows("train" if split == "train" else "dev") if self.film else []
 
     def item(self, index: int) -> Scene | Window:
@@ -39,7 +47,7 @@ class ClipSet:
         rng = self._rng(index)
         if self._windows and rng.random() < self.film_share:
             return rng.choice(self._windows)
-        return sample_scene(rng, split=self.split)
+        return sample_wanderer(rng) if self.wandering else sample_scene(rng, split=self.split)
 
     def frames(self, index: int, size: int = 64, num_frames: int = NUM_FRAMES) -> np.ndarray:
         """uint8 [num_frames, size, size, 3] of clip number ``index``, 8 frames a second; a film has 17."""

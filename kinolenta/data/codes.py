@@ -35,7 +35,8 @@ CHUNK = 16  # clips that a process draws and encodes at a time
 @dataclass(frozen=True, kw_only=True)
 class CodesConfig(Config):
     """num_clips of a split from number first on; wordings: captions kept per clip; film_share as in
-    StoreConfig. num_frames: 17, or more where the film has no share.
+    StoreConfig. num_frames: 17, or more where the film has no share. wandering: as in ClipSet; such clips are
+    for glances alone.
     """
 
     num_clips: int = 14_000
@@ -46,6 +47,7 @@ class CodesConfig(Config):
     seed: int = 1
     film_share: float = 0.02
     wordings: int = 3
+    wandering: bool = False
 
     def __post_init__(self) -> None:
         require(self.num_clips > 0, ConfigError, "num_clips must be positive; got {}.", self.num_clips)
@@ -61,6 +63,13 @@ class CodesConfig(Config):
             NUM_FRAMES,
             MAX_FRAMES,
             self.num_frames,
+        )
+        require(
+            not self.wandering or (self.split == "train" and self.film_share == 0),
+            ConfigError,
+            "wandering clips are of the split train and have no film among them; got {} and film_share {}.",
+            self.split,
+            self.film_share,
         )
 
 
@@ -90,11 +99,12 @@ def encode_codes(
 
     encode: uint8 frames [b, num_frames, size, size, 3] to codes [b, t, h, w].
     """
+    _open(config, cache, encode)  # before the processes fork: what fails in each, they would try for ever
     out.mkdir(parents=True, exist_ok=True)
     codes, captions, questions = [], [], []
     last = config.first + config.num_clips
     chunks = [range(start, min(start + CHUNK, last)) for start in range(config.first, last, CHUNK)]
-    with get_context("fork").Pool(workers, _open, (config, cache, encode)) as pool:
+    with get_context("fork").Pool(workers, torch.set_num_threads, (1,)) as pool:
         bar = tqdm(total=config.num_clips, desc="encoding", file=sys.stderr)
         for chunk_codes, chunk_captions, chunk_questions in pool.imap(_draw, chunks):
             codes.append(torch.from_numpy(chunk_codes))
@@ -150,8 +160,13 @@ _encode: Callable[[np.ndarray], Tensor]
 
 def _open(config: CodesConfig, cache: Path, encode: Callable[[np.ndarray], Tensor]) -> None:
     global _clips, _config, _encode
-    torch.set_num_threads(1)
-    _clips = ClipSet(cache, split=config.split, seed=config.seed, film_share=config.film_share)
+    _clips = ClipSet(
+        cache,
+        split=config.split,
+        seed=config.seed,
+        film_share=config.film_share,
+        wandering=config.wandering,
+    )
     _config, _encode = config, encode
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kinolenta.data.scene import GROUND_PLACES, IN_PLACE, MOTIONS, PLACES, SPEEDS
+from kinolenta.data.scene import GROUND_PLACES, IN_PLACE, MOTIONS, PLACES, SPEEDS, WANDER
 from kinolenta.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def track(
 
     Raises DataError for a motion, speed or count that is not in the vocabulary.
     """
-    known = (*MOTIONS, IN_PLACE)
+    known = (*MOTIONS, IN_PLACE, WANDER)
     require(
         scene.motion in known, DataError, "unknown motion {!r}; use one of {}", scene.motion, ", ".join(known)
     )
@@ -140,6 +140,12 @@ def track(
     elif scene.motion in ("appear", "vanish"):
         shown = time if scene.motion == "appear" else 1 - time
         opacity = np.clip(shown / 0.7, 0.0, 1.0)
+    elif scene.motion == WANDER:  # all at once, each with a rhythm of its own, so that no word fits
+        sines = np.sin(2 * np.pi * (rng.uniform(0.6, 1.7, 4)[:, None] * time + rng.random(4)[:, None]))
+        reach = rng.uniform(0.5, 1.0, 4) * (0.16, 0.16, 0.35, 28.0)
+        x, y = 0.5 + reach[0] * sines[0], 0.5 + back / 2 + reach[1] * sines[1]
+        scale = side * (1 - reach[2] * (1 + sines[2]) / 2)
+        angle = reach[3] * sines[3]
 
     return Track(x=x, y=y, scale=scale, angle=angle, opacity=opacity, offsets=offsets)
 
@@ -173,7 +179,7 @@ def _formation(
     if scene.motion in ("rotate_cw", "rotate_ccw"):  # room for corners that pass each other
         step = 1.25 * side + GAP
         back = 0.87 * step  # three stand equally far apart
-    elif scene.motion == "swing":
+    elif scene.motion in ("swing", WANDER):
         step = 1.22 * side * wide + GAP
     if scene.count == 2:
         return ((-step / 2, 0.0), (step / 2, 0.0)), 0.0

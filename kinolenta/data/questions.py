@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kinolenta.data import phrases
 from kinolenta.data.grammar import NounForms, adjective, noun_forms, noun_phrase, verb_with
 from kinolenta.data.phrases import SELF_DIRECTED, Wording
-from kinolenta.data.scene import COLOURS, Scene, nouns
+from kinolenta.data.scene import COLOURS, NOWHERE, WANDER, Scene, nouns
 from kinolenta.errors import DataError, require
 
 KINDS = ("what", "motion", "where to", "background", "count", "colour")
@@ -22,6 +22,7 @@ _WHAT = {
         (
             "кто это?", "кто на видео?", "кого ты видишь?", "кто тут?", "кто в кадре?", "кто виден на видео?",
             "кто тут у нас?", "скажи, кто это?", "кто изображен?", "что это?", "что на видео?",
+            "кто на переднем плане?",
         ),
         ("кто здесь?", "кто показан на видео?"),
     ),
@@ -29,7 +30,7 @@ _WHAT = {
         (
             "что это?", "что на видео?", "что ты видишь?", "что тут?", "что в кадре?", "что видно на видео?",
             "что тут у нас?", "скажи, что это?", "что изображено?", "что это такое?",
-            "какой предмет в кадре?",
+            "какой предмет в кадре?", "что на переднем плане?",
         ),
         ("что здесь?", "что показано на видео?"),
     ),
@@ -53,7 +54,8 @@ _GROUND = {
         (
             "какого цвета фон?", "какой фон?", "на каком фоне это?", "какой тут фон?", "какой здесь фон?",
             "фон какого цвета?", "какой цвет фона?", "какого цвета задний план?", "какой задний план?",
-            "скажи, какого цвета фон?", "на каком фоне {noun}?",
+            "скажи, какого цвета фон?", "на каком фоне {noun}?", "что за фон?", "фон какой?",
+            "задний план какого цвета?", "какой здесь задний план?", "какого цвета все вокруг?",
         ),
         ("какой цвет у фона?",),
     ),
@@ -62,6 +64,8 @@ _GROUND = {
             "какой фон?", "что вокруг?", "где это?", "что на фоне?", "на каком фоне это?", "какой тут фон?",
             "какой здесь фон?", "какой задний план?", "что сзади?", "что позади?", "где это происходит?",
             "где {is_} {noun}?", "что видно на фоне?", "скажи, какой фон?", "на каком фоне {noun}?",
+            "что за фон?", "фон какой?", "что видно позади?", "какой здесь задний план?", "что там вдали?",
+            "что за место на заднем плане?", "где тут {noun}?", "что на втором плане?",
         ),
         ("что на заднем плане?",),
     ),
@@ -85,7 +89,6 @@ _PLACES = {
     "grass": "трава", "sand": "песок", "snow": "снег", "sky": "небо", "night": "ночное небо", "sea": "море",
 }  # fmt: skip
 _ONE = {"m": "один", "f": "одна", "n": "одно"}
-ONE = frozenset(_ONE.values())  # answers to "how many?" that say one
 _SIDES = {
     "left": "влево", "right": "вправо", "up": "вверх", "down": "вниз",
     "rotate_cw": "по часовой стрелке", "rotate_ccw": "против часовой стрелки",
@@ -106,9 +109,9 @@ def kinds_of(scene: Scene) -> tuple[str, ...]:
     forms = noun_forms()[scene.noun, nouns()[scene.noun].name]
     fits = {
         "what": True,
-        "motion": True,
+        "motion": scene.motion != WANDER,
         "where to": scene.motion in _SIDES,
-        "background": True,
+        "background": scene.background != NOWHERE,
         "count": forms.countable,
         "colour": scene.tint is not None and scene.count == 1,
     }

@@ -17,10 +17,12 @@ from kinolenta.data.scene import (
     GROUND_PLACES,
     IN_PLACE,
     MOTIONS,
+    NOWHERE,
     PLACES,
     SPEEDS,
     STYLES,
     TINTS,
+    WANDER,
     Noun,
     Scene,
     nouns,
@@ -33,6 +35,7 @@ _WITH_SPEED = (*TRAVELS, "rotate_cw", "rotate_ccw")
 _WEIGHTS = {"left": 2.5, "right": 2.5}  # of motions, the others 1
 _ANIMATED_SHARE, _IN_PLACE_SHARE = 0.35, 0.4
 _TINT_SHARE, _SPEED_SHARE, _COUNT_WEIGHTS = 0.5, 0.25, (0.88, 0.08, 0.04)  # tints: of tintable nouns
+_WANDERING_COUNT_WEIGHTS, _WANDERING_TINT_SHARE = (0.55, 0.25, 0.2), 0.7
 _FUR_TINTS, _FUR_SHARE = ("white", "black", "grey", "orange", "brown"), 0.8
 _PLACES_OF = {
     "ground": GROUND_PLACES,
@@ -107,22 +110,47 @@ def _draw(rng: random.Random, noun: Noun, animated_share: float) -> Scene:
         motion = rng.choices(MOTIONS, [_WEIGHTS.get(name, 1.0) for name in MOTIONS])[0]
     places = backgrounds_of(noun, motion)
     background = rng.choice(places) if places and rng.random() < 0.5 else rng.choice(tuple(COLOURS))
-    count = rng.choices((1, 2, 3), _COUNT_WEIGHTS)[0]
-    if not noun_forms()[noun.code, noun.name].countable:
-        count = 1
+    count = _count(rng, noun, _COUNT_WEIGHTS)
     speed = rng.choice(SPEEDS) if motion in _WITH_SPEED and rng.random() < _SPEED_SHARE else None
-    tint = None
-    if noun.tintable and rng.random() < _TINT_SHARE:
-        fur = phrases.furry(noun.code) and rng.random() < _FUR_SHARE
-        tint = rng.choice(_FUR_TINTS if fur else TINTS)
     return Scene(
         noun=noun.code,
         style=style,
         motion=motion,
         background=background,
-        tint=tint,
+        tint=_tint(rng, noun, _TINT_SHARE),
         count=count,
         speed=speed,
+        seed=rng.getrandbits(32),
+    )
+
+
+def _count(rng: random.Random, noun: Noun, weights: tuple[float, float, float]) -> int:
+    count = rng.choices((1, 2, 3), weights)[0]
+    return count if noun_forms()[noun.code, noun.name].countable else 1
+
+
+def _tint(rng: random.Random, noun: Noun, share: float) -> str | None:
+    if not noun.tintable or rng.random() >= share:
+        return None
+    fur = phrases.furry(noun.code) and rng.random() < _FUR_SHARE
+    return rng.choice(_FUR_TINTS if fur else TINTS)
+
+
+def sample_wanderer(rng: random.Random) -> Scene:
+    """A thing of training in a style of training, where neither background nor motion has a name.
+
+    No pair with a background or a motion is learned from such a scene, and none that is withheld is shown:
+    all that tells the thing is its looks. Tints and several copies, which hide them, are frequent.
+    """
+    noun = _table()[rng.choice(_nouns_of("train"))]
+    style = rng.choice([name for name in STYLES if unseen_styles().get(noun.code) != name])
+    return Scene(
+        noun=noun.code,
+        style=style,
+        motion=WANDER,
+        background=NOWHERE,
+        tint=_tint(rng, noun, _WANDERING_TINT_SHARE),
+        count=_count(rng, noun, _WANDERING_COUNT_WEIGHTS),
         seed=rng.getrandbits(32),
     )
 

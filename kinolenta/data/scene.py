@@ -59,6 +59,7 @@ TINTS = (
 )
 SPEEDS = ("slow", "fast")
 IN_PLACE = "in_place"  # motion of an animated sprite that does not travel
+WANDER, NOWHERE = "wander", "nowhere"  # a motion and a background that no word of the captions names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,9 @@ class Scene:
     """One clip of the compositional world.
 
     noun: emoji code, a key of ``nouns()``; style: of STYLES, or "animated" for a really animated sprite;
-    motion: of MOTIONS, or IN_PLACE (animated sprites only); background: of BACKGROUNDS; tint: of TINTS or
-    None for natural colours; count: 1-3 copies; speed: of SPEEDS or None, only with left, right, up, down and
-    rotations.
+    motion: of MOTIONS, IN_PLACE (animated sprites only) or WANDER; background: of BACKGROUNDS or NOWHERE;
+    tint: of TINTS or None for natural colours; count: 1-3 copies; speed: of SPEEDS or None, only with left,
+    right, up, down and rotations.
     """
 
     noun: str

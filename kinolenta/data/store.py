@@ -40,12 +40,13 @@ class StoreConfig(Config):
 
 def render_store(config: StoreConfig, cache: Path, out: Path, *, workers: int = 2) -> Path:
     """Draw the clips with several processes. The same config gives the same bytes."""
+    _open(config, cache)  # before the processes fork: what fails in each of them, they would try for ever
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f".{CLIPS_FILE}.{os.getpid()}"
     shape = (config.num_clips, NUM_FRAMES, config.size, config.size, 3)
     try:
         clips = np.memmap(partial, dtype=np.uint8, mode="w+", shape=shape)
-        with get_context("fork").Pool(workers, _open, (config, cache)) as pool:
+        with get_context("fork").Pool(workers) as pool:
             drawn = pool.imap(_draw, range(config.num_clips), chunksize=16)
             for index, frames in enumerate(
                 tqdm(drawn, total=config.num_clips, desc="rendering", file=sys.stderr)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kinolenta.config import Config
 from kinolenta.data.codes import Shard
-from kinolenta.data.questions import ONE, Question
+from kinolenta.data.questions import Question
 from kinolenta.errors import ConfigError, DataError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPTConfig, SequenceLayout
@@ -30,9 +30,9 @@ from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.layout import Strip
 
 TASKS = ("plain", "ask", "given", "later")
-SHOWN = {"what": 6, "background": 2, "count": 1, "colour": 2}  # what a single frame shows, by hardness
+SHOWN = {"what": 3, "background": 3, "count": 1, "colour": 1}  # what a single frame shows, by hardness
 MOVING = {"motion": 1, "where to": 1}  # what only the clip does
-HARD_SHARE = 0.5  # of the glances: what it is that comes in another colour, or in several small copies
+WANDERING_SHARE = 0.6  # of the glances, where there are clips of wandering things
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,7 @@ class MixtureConfig(Config):
 
     glances: rows of a single latent frame and a question about it, that many a step beside the batch. One
     costs less than a quarter of a clip's row, and what is seen at a glance is most of what there is to learn.
-    Every other step, at random, shows whole clips instead, as many as cost the same. Half of them ask what it
-    is about things that are tinted or several, which are hard to know again.
+    Every other step, at random, shows whole clips instead, as many as cost the same.
     """
 
     ask: float = 0.0
@@ -72,6 +71,10 @@ _Row: TypeAlias = tuple[list[int], Tensor, list[int] | None, Tensor]
 """Left text, codes as they stand, right text, and the raster index of each code."""
 
 
+_Questions: TypeAlias = dict[str, list[Question]]
+"""Of one clip, the wordings of each kind of question."""
+
+
 class Rows:
     """Batches of a shard; batch number s depends on (seed, s) alone and every clip comes once an epoch."""
 
@@ -83,31 +86,39 @@ class Rows:
         mixture: MixtureConfig,
         *,
         longer: Shard | None = None,
+        wandering: Shard | None = None,
         seed: int = 0,
     ) -> None:
-        """longer: clips of more latent frames than the model's, for rows of the task "later"."""
+        """longer: clips of more latent frames than the model's, for rows of the task "later". wandering: clips
+        that only glances look at, whose background and motion do not tell what the thing is.
+        """
         self.tokenizer, self.config, self.mixture, self.seed = tokenizer, config, mixture, seed
         self.shard, self.longer, self.layout = shard, longer, SequenceLayout(config)
+        self.wandering = wandering
         self.texts = self._encoded(shard)
         self.longer_texts = [] if longer is None else self._encoded(longer)
         frames = config.grid[0]
         require(
-            shard.codes.shape[1] == frames and (longer is None or longer.codes.shape[1] > frames),
+            shard.codes.shape[1] == frames
+            and (longer is None or longer.codes.shape[1] > frames)
+            and (wandering is None or wandering.codes.shape[1] == frames),
             DataError,
-            "the model takes {} latent frames; codes have {} and long_codes {}.",
+            "the model takes {} latent frames; codes have {}, wandering_codes {} and long_codes {}.",
             frames,
-            shard.codes.shape[1],
-            "none" if longer is None else longer.codes.shape[1],
+            *("none" if given is None else given.codes.shape[1] for given in (shard, wandering, longer)),
         )
 
         self._questions = [_by_kind(about) for about in shard.questions]
-        require(
-            mixture.glances == 0 or any(about.keys() & SHOWN.keys() for about in self._questions),
-            DataError,
-            "glances need questions about {}; the codes have none.",
-            ", ".join(SHOWN),
-        )
-        self._hard = [number for number, about in enumerate(self._questions) if _is_hard(about)]
+        self._glanced = [(shard, self._questions)]
+        if wandering is not None:
+            self._glanced.append((wandering, [_by_kind(about) for about in wandering.questions]))
+        for _, questions in self._glanced:
+            require(
+                mixture.glances == 0 or any(about.keys() & SHOWN.keys() for about in questions),
+                DataError,
+                "glances need questions about {}; the codes have none.",
+                ", ".join(SHOWN),
+            )
 
     def batch(self, step: int, size: int) -> Strip:
         """Rows of all tasks, drawn by the shares."""
@@ -127,14 +138,13 @@ class Rows:
         size = max(1, size // self.config.grid[0]) if whole else size
         rows: list[_Row] = []
         while len(rows) < size:
-            if self._hard and rng.random() < HARD_SHARE:
-                rows.append(self._glance(rng.choice(self._hard), "what", whole, rng))
-                continue
-            number = rng.randrange(len(self.shard))
-            kinds = [kind for kind in asked if kind in self._questions[number]]
+            shard, questions = self._glanced[-1 if rng.random() < WANDERING_SHARE else 0]
+            number = rng.randrange(len(shard))
+            kinds = [kind for kind in asked if kind in questions[number]]
             if kinds:
                 [kind] = rng.choices(kinds, [asked[kind] for kind in kinds])
-                rows.append(self._glance(number, kind, whole, rng))
+                text = self._question(questions[number], kind, rng)
+                rows.append(self._glance(text, shard.codes[number].flatten(1), whole, rng))
         return self._packed(rows)
 
     def strip(
@@ -149,7 +159,8 @@ class Rows:
 
     def _row(self, task: str, dropped: bool, number: int, rng: random.Random) -> _Row:
         if task == "ask" and self._questions[number]:  # none about the film: such a row is a plain one
-            left, right = self._question(number, rng.choice(list(self._questions[number])), rng)
+            about = self._questions[number]
+            left, right = self._question(about, rng.choice(list(about)), rng)
             codes = self.shard.codes[number].flatten()
             return left, codes, right, torch.arange(len(codes))
         if task == "later":
@@ -162,15 +173,16 @@ class Rows:
             codes = codes[order]
         return ([] if dropped else text), codes, (text if dropped else None), order
 
-    def _question(self, number: int, kind: str, rng: random.Random) -> tuple[list[int], list[int]]:
-        question = rng.choice(self._questions[number][kind])
+    def _question(self, about: _Questions, kind: str, rng: random.Random) -> tuple[list[int], list[int]]:
+        question = rng.choice(about[kind])
         left = self.tokenizer.encode(question.text, max_length=self.config.text_len, truncate=True)
         return left, self.tokenizer.encode(question.answer)
 
-    def _glance(self, number: int, kind: str, whole: bool, rng: random.Random) -> _Row:
+    def _glance(
+        self, text: tuple[list[int], list[int]], codes: Tensor, whole: bool, rng: random.Random
+    ) -> _Row:
         """The clip, or a later latent frame than the first: things may still have to come."""
-        left, right = self._question(number, kind, rng)
-        codes, frames = self.shard.codes[number].flatten(1), self.config.grid[0]
+        (left, right), frames = text, self.config.grid[0]
         first = 0 if whole else rng.randint(min(1, frames - 1), frames - 1)
         stop, size = (frames if whole else first + 1), codes.shape[1]
         return left, codes[first:stop].flatten(), right, torch.arange(first * size, stop * size)
@@ -218,15 +230,9 @@ class Rows:
         return self._order[place]
 
 
-def _by_kind(questions: Sequence[Question]) -> dict[str, list[Question]]:
+def _by_kind(questions: Sequence[Question]) -> _Questions:
     """The wordings of each kind of question, so that a kind's share does not grow with their number."""
-    found: dict[str, list[Question]] = {}
+    found: _Questions = {}
     for question in questions:
         found.setdefault(question.kind, []).append(question)
     return found
-
-
-def _is_hard(about: dict[str, list[Question]]) -> bool:
-    """Whether the thing is tinted, so that its colour is asked about, or there are several of it."""
-    counted = about.get("count")
-    return "what" in about and ("colour" in about or (counted is not None and counted[0].answer not in ONE))

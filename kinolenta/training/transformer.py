@@ -24,6 +24,7 @@ from kinolenta.transformer.loss import right_tokens, strip_loss, text_loss
 class TransformerTrainConfig(Config):
     """codes and dev_codes: folders made by ``kinolenta data encode``; tokenizer: a folder, or None for the
     shipped. long_codes, long_dev_codes: the same with longer clips, for rows of the task "later".
+    wandering_codes: the same, encoded with wandering=true, for glances.
 
     start: folder of a trained transformer to go on from, or None. start_share: its share in the weights that
     are left at the end, the rest being the trained ones (Wortsman et al. 2021, arXiv:2109.01903).
@@ -39,6 +40,7 @@ class TransformerTrainConfig(Config):
     dev_codes: str = "runs/codes_dev"
     long_codes: str | None = None
     long_dev_codes: str | None = None
+    wandering_codes: str | None = None
     tokenizer: str | None = None
     model: GPTConfig = field(default_factory=GPTConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -95,8 +97,8 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     torch.manual_seed(config.seed)
     tokenizer = TextTokenizer.load(Path(config.tokenizer)) if config.tokenizer else TextTokenizer.shipped()
     check_tokenizer(config.model, tokenizer)
-    rows = _rows(config, tokenizer, config.codes, config.long_codes)
-    dev = _rows(config, tokenizer, config.dev_codes, config.long_dev_codes)
+    rows = _rows(config, tokenizer, config.codes, config.long_codes, config.wandering_codes)
+    dev = _rows(config, tokenizer, config.dev_codes, config.long_dev_codes, None)
     model = GPT(config.model)
     start: dict[str, Tensor] = {}
     if config.start is not None:
@@ -204,12 +206,19 @@ def _mix(model: GPT, start: dict[str, Tensor], share: float) -> None:
         value.lerp_(start[name].to(value.dtype), share)
 
 
-def _rows(config: TransformerTrainConfig, tokenizer: TextTokenizer, codes: str, longer: str | None) -> Rows:
+def _rows(
+    config: TransformerTrainConfig,
+    tokenizer: TextTokenizer,
+    codes: str,
+    longer: str | None,
+    wandering: str | None,
+) -> Rows:
     return Rows(
         open_shard(Path(codes)),
         tokenizer,
         config.model,
         config.mixture,
         longer=None if longer is None else open_shard(Path(longer)),
+        wandering=None if wandering is None else open_shard(Path(wandering)),
         seed=config.seed,
     )

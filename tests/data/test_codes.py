@@ -17,8 +17,9 @@ from kinolenta.errors import ConfigError, DataError
 class NumberedClips:
     """Clip number i is a flat picture of colour i, and says so."""
 
-    def __init__(self, cache: Path, *, split: str, seed: int, film_share: float) -> None:
-        self.seed = seed
+    def __init__(self, cache: Path, *, split: str, seed: int, film_share: float, wandering: bool) -> None:
+        if cache.name == "empty":
+            raise DataError("there are no sprites")
 
     def frames(self, index: int, size: int, num_frames: int) -> np.ndarray:
         return np.full((num_frames, size, size, 3), index % 256, np.uint8)
@@ -56,6 +57,13 @@ def test_a_shard_holds_every_clip_in_order(tmp_path: Path, num_frames: int, work
     assert not list(folder.glob(".*"))
 
 
+def test_clips_that_cannot_be_drawn_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    config = CodesConfig(num_clips=3, size=16, film_share=0.0)
+    with pytest.raises(DataError, match="no sprites"):
+        encode_codes(config, first_pixels, tmp_path / "empty", tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("missing", ["codes.safetensors", "captions.jsonl", "questions.jsonl"])
 def test_a_part_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
     config = CodesConfig(num_clips=3, size=16, film_share=0.0)
@@ -72,6 +80,8 @@ def test_a_part_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
         ({"num_frames": 0, "film_share": 0.0}, "1 to 4096 without"),
         ({"num_clips": 0}, "num_clips must be positive"),
         ({"wordings": 0}, "wordings must be 1 to 64"),
+        ({"wandering": True}, "no film among them; got train and film_share 0.02"),
+        ({"wandering": True, "film_share": 0.0, "split": "dev"}, "are of the split train"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(options: dict[str, object], words: str) -> None:

@@ -111,16 +111,24 @@ def test_every_other_batch_of_glances_shows_whole_clips_and_asks_anything(shard:
     assert asked == {"кто это?", "что делает собака?", "что это?"}
 
 
-def test_half_of_the_glances_ask_what_the_tinted_and_the_several_are(shard: Shard) -> None:
-    plain = [Question("what", "что это?", "мяч"), Question("count", "сколько?", "один")]
-    tinted = [Question("what", "что это?", "шар"), Question("colour", "какого цвета?", "красный")]
-    several = [Question("what", "что это?", "два дома"), Question("count", "сколько?", "два")]
-    questions = [plain, plain, tinted, several]
-    rows = Rows(replace(shard, questions=questions), TOKENIZER, CONFIG, MixtureConfig(glances=3))
+def test_wandering_things_are_for_glances_alone_and_are_most_of_them(shard: Shard) -> None:
+    about = [Question("what", "что это?", "шар"), Question("colour", "какого цвета?", "красный")]
+    shard = replace(shard, questions=[shard.questions[0]] * 4)
+    wandering = replace(shard, codes=shard.codes + 1, captions=[["шар"]] * 4, questions=[about] * 4)
+    rows = Rows(shard, TOKENIZER, CONFIG, MixtureConfig(glances=3), wandering=wandering)
     unpacked = rows.layout.unpack(rows.glances(random.Random(0), 400, whole=False))
-    named = Counter(said(rows, right) for right in unpacked.right)
-    assert 150 < named["шар"] + named["два дома"] - named["мяч"] < 250  # half, and as many of each besides
-    assert 0.7 < named["шар"] / named["два дома"] < 1.4
+    answers = Counter(said(rows, right) for right in unpacked.right)
+    assert 200 < answers["шар"] + answers["красный"] < 280 and answers["шар"] > 2 * answers["красный"] > 0
+    for left, right, codes in zip(unpacked.left, unpacked.right, unpacked.codes, strict=True):
+        from_wandering = (codes == wandering.codes[:, 1].flatten(1)).all(1).any()
+        assert from_wandering == (said(rows, right) in ("шар", "красный"))
+    plain = rows.layout.unpack(rows.batch(0, 4))
+    assert all((codes == shard.codes.flatten(1)).all(1).any() for codes in plain.codes)
+
+
+def test_wandering_clips_have_as_many_frames_as_the_model_takes(shard: Shard, longer: Shard) -> None:
+    with pytest.raises(DataError, match="wandering_codes 7"):
+        Rows(shard, TOKENIZER, CONFIG, MixtureConfig(glances=3), wandering=longer)
 
 
 def test_given_codes_stand_first_and_keep_their_places(shard: Shard) -> None:
