@@ -1,7 +1,7 @@
 """Layers of the VQGAN. Invariant: nothing looks at later frames, and normalisation never mixes frames.
 
-Tensors are [b, t, h, w, c]; frames seen as [b * t, c, h, w] are in PyTorch's channels_last, the layout in which
-convolutions are fast on a CPU, so moving between the two costs no copy.
+Tensors are [b, t, h, w, c]; frames seen as [b * t, c, h, w] are in PyTorch's channels_last, the layout in
+which convolutions are fast on a CPU, so moving between the two costs no copy.
 """
 
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ class CausalConv3d(nn.Module):
         assert kernel_t == 1 or (kernel_s == 1 and stride == 1)
         self.lookback, self.stride, self.padding = kernel_t - 1, stride, kernel_s // 2
         self.conv = nn.Conv3d(channels_in, channels_out, (kernel_t, kernel_s, kernel_s))
-        self.conv.to(memory_format=torch.channels_last_3d)
+        self.conv.weight = nn.Parameter(self.conv.weight.contiguous(memory_format=torch.channels_last_3d))
 
     def forward(self, x: "Float[Tensor, 'b t h w c']", past: Past | None = None) -> Tensor:
         weight, bias = self.conv.weight, self.conv.bias

@@ -54,8 +54,10 @@ class KVCache:
 def prefill(
     model: GPT, strip: Strip, order: Tensor, copies: int = 1, stack: Int8Stack | None = None
 ) -> tuple[KVCache, Tensor]:
-    """Run each text, once where several rows have it; returns the cache and logits [rows, codebook_size] of the
-    first code. Texts run one by one, without the dead slots before them: no sum depends on another text.
+    """Run the texts; returns the cache and logits [rows, codebook_size] of the first code.
+
+    Each text runs in one pass of its own, once for all rows that have it, and without the dead slots before
+    it: no sum depends on another text.
 
     model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
     strip: from ``pack_prefill`` without codes, in this order, the clips' rows ``copies`` times over.

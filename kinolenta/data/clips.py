@@ -24,8 +24,8 @@ FPS = 8.0
 
 
 class ClipSet:
-    """Clips of a split. film_share: part of the clips that come from the film (its own train or dev
-    shots). wandering: things of training on a background and in a motion without a name, instead of the split.
+    """Clips of a split. film_share: part of the clips that come from the film (its own train or dev shots).
+    wandering: instead, things of training whose background and motion have no name.
     """
 
     def __init__(

@@ -142,10 +142,10 @@ def track(
         opacity = np.clip(shown / 0.7, 0.0, 1.0)
     elif scene.motion == WANDER:  # all at once, each with a rhythm of its own, so that no word fits
         sines = np.sin(2 * np.pi * (rng.uniform(0.6, 1.7, 4)[:, None] * time + rng.random(4)[:, None]))
-        reach = rng.uniform(0.5, 1.0, 4) * (0.16, 0.16, 0.35, 28.0)
-        x, y = 0.5 + reach[0] * sines[0], 0.5 + back / 2 + reach[1] * sines[1]
-        scale = side * (1 - reach[2] * (1 + sines[2]) / 2)
-        angle = reach[3] * sines[3]
+        far = rng.uniform(0.5, 1.0, 4) * (0.16, 0.16, 0.35, 28.0)
+        x, y = 0.5 + far[0] * sines[0], 0.5 + back / 2 + far[1] * sines[1]
+        scale = side * (1 - far[2] * (1 + sines[2]) / 2)
+        angle = far[3] * sines[3]
 
     return Track(x=x, y=y, scale=scale, angle=angle, opacity=opacity, offsets=offsets)
 

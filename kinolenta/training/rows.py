@@ -89,8 +89,9 @@ class Rows:
         wandering: Shard | None = None,
         seed: int = 0,
     ) -> None:
-        """longer: clips of more latent frames than the model's, for rows of the task "later". wandering: clips
-        that only glances look at, whose background and motion do not tell what the thing is.
+        """longer: clips of more latent frames than the model's, for rows of the task "later".
+
+        wandering: clips that only glances look at, whose background and motion do not tell what the thing is.
         """
         self.tokenizer, self.config, self.mixture, self.seed = tokenizer, config, mixture, seed
         self.shard, self.longer, self.layout = shard, longer, SequenceLayout(config)

@@ -119,7 +119,7 @@ def test_wandering_things_are_for_glances_alone_and_are_most_of_them(shard: Shar
     unpacked = rows.layout.unpack(rows.glances(random.Random(0), 400, whole=False))
     answers = Counter(said(rows, right) for right in unpacked.right)
     assert 200 < answers["шар"] + answers["красный"] < 280 and answers["шар"] > 2 * answers["красный"] > 0
-    for left, right, codes in zip(unpacked.left, unpacked.right, unpacked.codes, strict=True):
+    for right, codes in zip(unpacked.right, unpacked.codes, strict=True):
         from_wandering = (codes == wandering.codes[:, 1].flatten(1)).all(1).any()
         assert from_wandering == (said(rows, right) in ("шар", "красный"))
     plain = rows.layout.unpack(rows.batch(0, 4))
