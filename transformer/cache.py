@@ -12,6 +12,7 @@ from torch import Tensor
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
+from kinolenta.transformer.graphs import GraphedStack, graphed
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.stable import MIN_ROWS, Product, product_of
@@ -43,7 +44,7 @@ class KVCache:
     inputs: CodeInputs
     place_rows: Tensor
     head: Product
-    stack: Stack | Int8Stack
+    stack: Stack | GraphedStack | Int8Stack
 
     @property
     def copies(self) -> int:
@@ -91,7 +92,7 @@ def prefill(
         inputs=model.code_inputs(),
         place_rows=model.place_rows(order),
         head=product_of(model.code_head()),
-        stack=stack_of(model) if stack is None else stack,
+        stack=graphed(stack_of(model), memory) if stack is None else stack,
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
     first_with: dict[tuple[int, ...], int] = {}
