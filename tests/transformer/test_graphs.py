@@ -1,4 +1,4 @@
-"""Recorded passes, with a simulated recorder: it keeps operators and their addresses, and runs no Python again.
+"""Recorded passes, with a simulated recorder: it keeps operators and addresses, and runs no Python again.
 
 As on a GPU, a replay computes the same operators on the same memory, and to look at a value or to bring one
 from the host while recording is an error.
