@@ -1,4 +1,4 @@
-"""One clip's worth of codes from our loop and from transformers' ``generate``, same shapes, same run.
+"""One clip's worth of codes from our loop, transformers' ``generate`` and dalle-pytorch's: same shapes and run.
 
     python benchmarks/peers.py --size small --runs 5
 
@@ -12,6 +12,7 @@ line is JSON.
 import argparse
 import importlib.util
 import json
+import math
 import statistics
 import sys
 import time
@@ -109,6 +110,60 @@ def theirs(size: str) -> dict[str, Callable[[], Any]]:
     }
 
 
+def dalle_pytorch(size: str) -> Callable[[], Any]:
+    """DALLE.generate_images with its cache, and a discrete VAE too small to be felt.
+
+    Its blocks are its own: feed-forwards of four widths with a gate. Without guidance it forgets to hand the
+    cache on, and computes everything anew for each code; here it is handed on.
+    """
+    from dalle_pytorch import DALLE, DiscreteVAE
+
+    layers, width, heads, _ = SIZES[size]
+    side = math.isqrt(CODES)
+    vae = DiscreteVAE(image_size=8 * side, num_layers=3, num_tokens=CODEBOOK, codebook_dim=8, hidden_dim=8)
+    dalle = DALLE(
+        dim=width,
+        vae=vae,
+        num_text_tokens=GPTConfig().text_vocab_size,
+        text_seq_len=TEXT,
+        depth=layers,
+        heads=heads,
+        dim_head=width // heads,
+    ).eval()
+    dalle.forward_with_cond_scale = lambda *texts, cond_scale, **options: dalle(*texts, **options)
+    text = torch.randint(3, CODEBOOK, (1, TEXT))
+    return lambda: dalle.generate_images(text, filter_thres=0.0, use_cache=True)
+
+
+def min_dalle(size: str) -> Callable[[], Any]:
+    """The loop of MinDalle over its decoder: two rows, for it always guides, and attention to a text besides.
+
+    The encoder of the text is left out.
+    """
+    from min_dalle.models import DalleBartDecoder
+
+    layers, width, heads, inner = SIZES[size]
+    decoder = DalleBartDecoder(CODEBOOK, width, heads, inner, layers, "cpu").eval()
+    text_state, seen = torch.randn(2, TEXT, width), torch.ones(2, 1, 1, TEXT, dtype=torch.bool)
+    settings = torch.tensor([1.0, CODEBOOK, 3.0])  # temperature, top-k, guidance
+
+    def run() -> Any:
+        codes = torch.full((1, CODES + 1), CODEBOOK)
+        state = torch.zeros(layers, 4, CODES, width)
+        for index in range(CODES):
+            codes[:, index + 1], state = decoder.sample_tokens(
+                settings=settings,
+                attention_mask=seen,
+                encoder_state=text_state,
+                attention_state=state,
+                prev_tokens=codes[:, [index]],
+                token_index=torch.tensor([index]),
+            )
+        return codes
+
+    return run
+
+
 def passes_a_code() -> float:
     """Parallel passes for each code of the shipped demo, without guidance."""
     pipe = VideoPipeline.from_pretrained()
@@ -135,6 +190,9 @@ def main() -> None:
     cases: dict[str, Callable[[], Any]] = {
         "ours, sequential": lambda: generate(model, text, seeds=[0], decoding="sequential"),
         "ours, parallel": lambda: generate(model, text, seeds=[0]),
+        "ours, sequential, guided": lambda: generate(
+            model, text, seeds=[0], guidance_scale=3.0, decoding="sequential"
+        ),
     }
     for kind in options.precision:
         other, stack = with_precision(model, kind)
@@ -144,6 +202,10 @@ def main() -> None:
     absent = [name for name in ("dalle_pytorch", "min_dalle") if importlib.util.find_spec(name) is None]
     if importlib.util.find_spec("transformers") is not None:
         cases |= theirs(options.size)
+    if "dalle_pytorch" not in absent:
+        cases["dalle-pytorch, cached"] = dalle_pytorch(options.size)
+    if "min_dalle" not in absent:
+        cases["min-dalle, guided"] = min_dalle(options.size)
     for kind in ("", *(f", {kind}" for kind in options.precision)):
         one, other = (cases[f"ours, {name}{kind}"]().codes for name in ("sequential", "parallel"))
         if not torch.equal(one, other):

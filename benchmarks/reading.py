@@ -1,6 +1,6 @@
 """What the model reads in clips, and what its own scores are worth.
 
-    python benchmarks/reading.py --clips 100
+    python benchmarks/reading.py --clips 100 --asked 400
 
 Held-out scenes are rendered and encoded. The model writes a caption of each and answers questions about it,
 in wordings of training and in others; rules decide what a caption names (``kinolenta.evaluation.wording``),
@@ -42,8 +42,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
     parser.add_argument("--split", default="T1", choices=("dev", "T1", "T2", "T4"))
     parser.add_argument("--clips", type=int, default=100, help="clips to read, and texts to match (100)")
+    parser.add_argument("--asked", type=int, help="clips to ask about, the same and more (as many)")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.asked = max(options.clips, options.asked or 0)
+    return options
 
 
 def captioning(
@@ -76,7 +79,8 @@ def answering(pipe: VideoPipeline, codes: torch.Tensor, scenes: list[Scene], *, 
     found: dict[str, list[tuple[str | None, str]]] = {kind: [] for kind in KINDS}
     for (number, one), answer in zip(asked, given, strict=True):
         is_motion = one.kind == "motion"
-        pair = (said_motion(answer), scenes[number].motion) if is_motion else (answer.strip(" ."), one.answer)
+        said = answer.strip(" .").lower()  # the tokenizer knows no capitals
+        pair = (said_motion(answer), scenes[number].motion) if is_motion else (said, one.answer.lower())
         found[one.kind].append(pair)
     return {kind: shares(pairs) for kind, pairs in found.items() if pairs}
 
@@ -106,13 +110,14 @@ def matching(pipe: VideoPipeline, codes: torch.Tensor, captions: list[str]) -> d
 def main() -> None:
     options = parse()
     pipe = VideoPipeline.from_pretrained(options.model)
-    seen, texts = held_out(options.clips, split=options.split, seed=options.seed)
-    codes = torch.stack([pipe.encode(clip) for clip in real_clips(seen, pipe.height)])
+    scenes, texts = held_out(options.asked, split=options.split, seed=options.seed)
+    all_codes = torch.stack([pipe.encode(clip) for clip in real_clips(scenes, pipe.height)])
+    seen, texts, codes = scenes[: options.clips], texts[: options.clips], all_codes[: options.clips]
     print(f"reading  |  {options.split}, seed {options.seed}, torch {torch.__version__}\n")
     captioned = captioning(pipe, codes, seen, texts)
     tables = {"captions": captioned}
-    tables["answers"] = answering(pipe, codes, seen, held=False)
-    tables["answers to other wordings"] = answering(pipe, codes, seen, held=True)
+    tables["answers"] = answering(pipe, all_codes, scenes, held=False)
+    tables["answers to other wordings"] = answering(pipe, all_codes, scenes, held=True)
     for title, table in tables.items():
         print(f"\n{title:<28}right, % [95 %]         best constant, %")
         for name, row in table.items():
