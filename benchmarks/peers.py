@@ -1,4 +1,4 @@
-"""One clip's worth of codes from our loop, transformers' ``generate`` and dalle-pytorch's: same shapes and run.
+"""A clip of codes by our loop, transformers' ``generate``, dalle-pytorch and min-dalle: one run, like shapes.
 
     python benchmarks/peers.py --size small --runs 5
 

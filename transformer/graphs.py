@@ -1,13 +1,15 @@
-"""CUDA graphs: a pass that was recorded once is replayed, so that a GPU never waits for Python.
+"""CUDA graphs: the blocks of a pass, recorded once, are launched at once instead of kernel by kernel.
 
 A pass over a few codes is some hundred kernels, each shorter than its launch. Recording needs what passes of
 a clip have anyway: equal shapes, one cache, and no look at a value from the host on the way. Replaying runs
 the same kernels on the same addresses, so the bits are those of the pass as it is.
 
-No GPU was at hand: proven by a simulation that records and replays operators (tests/transformer/
-test_graphs.py), not yet run on one.
+Off unless the environment variable KINOLENTA_GRAPHS is 1: no GPU was at hand. Checked on a CPU by a
+simulation that records and replays operators (tests/transformer/test_graphs.py), not yet run on a GPU.
 """
 
+import os
+import threading
 from typing import NamedTuple
 
 import torch
@@ -17,15 +19,19 @@ from kinolenta.kernels.attention import Causal
 from kinolenta.kernels.backends import resolve
 from kinolenta.transformer.stack import Stack
 
+VARIABLE = "KINOLENTA_GRAPHS"
+_recording = threading.Lock()  # one at a time in a process
+
 
 def graphed(stack: Stack, memory: Tensor) -> "Stack | GraphedStack":
-    """The stack, recorded if it runs on a GPU with our attention, which reads its mask from the GPU's memory.
+    """The stack, recorded if that is asked for and it runs on a GPU with our attention, which reads its mask
+    from the GPU's memory.
 
     memory: of the cache, [..., head_dim].
     """
     device, dtype, width = memory.device, memory.dtype, memory.shape[-1]
-    ours = device.type == "cuda" and resolve("auto", device, dtype, width) == "triton"
-    return GraphedStack(stack) if ours else stack
+    asked = device.type == "cuda" and os.environ.get(VARIABLE) == "1"
+    return GraphedStack(stack) if asked and resolve("auto", device, dtype, width) == "triton" else stack
 
 
 class _Recorded(NamedTuple):
@@ -56,27 +62,27 @@ class GraphedStack:
         if shape not in self.met:
             self.met.add(shape)
             return self.stack.run(x, cos, sin, mask, cache)
-        rows = mask.rows(shape[0], cache[0][0].shape[2], x.device)
         if shape not in self.recorded:
-            self.recorded[shape] = self._record(x.clone(), cos.clone(), sin.clone(), rows, mask, cache)
+            self.recorded[shape] = self._record(x, cos, sin, mask, cache)
         pass_ = self.recorded[shape]
-        for held, new in zip(pass_.inputs, (x, cos, sin, rows), strict=True):
+        for held, new in zip(pass_.inputs, (x, cos, sin, _rows(mask, x, cache)), strict=True):
             held.copy_(new)
         pass_.graph.replay()
         return pass_.hidden
 
     def _record(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        rows: Tensor,
-        mask: Causal,
-        cache: list[tuple[Tensor, Tensor]],
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
     ) -> _Recorded:
-        """rows: those of the mask, which remembers them; the recorded kernels read the mask from there."""
-        _ = mask.checked_start  # remembered as well, for to look at it is what a recording cannot do
+        held = Causal(start=mask.start, pad=mask.pad)  # remembers its rows, where the kernels read the mask
+        inputs = (x.clone(), cos.clone(), sin.clone(), _rows(held, x, cache))
+        _ = held.checked_start  # looked up now: a recording cannot read a value
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            hidden = self.stack.run(x, cos, sin, mask, cache)
-        return _Recorded((x, cos, sin, rows), hidden, graph)
+        with _recording, torch.cuda.device(x.device):
+            stream = torch.cuda.Stream(x.device)  # the usual one is made once, on whatever device is current
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                hidden = self.stack.run(*inputs[:3], held, cache)
+        return _Recorded(inputs, hidden, graph)
+
+
+def _rows(mask: Causal, x: Tensor, cache: list[tuple[Tensor, Tensor]]) -> Tensor:
+    return mask.rows(x.shape[0], cache[0][0].shape[2], x.device)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 VARIANTS = 32
-_UNLIKE = 50.0  # distance in RGB that a colour without a name keeps from those with one
+_UNLIKE = 50.0  # least distance in RGB of an odd colour from every named one
 _HORIZON = {"grass": (0.36, 0.48), "sand": (0.36, 0.48), "snow": (0.36, 0.48), "sea": (0.3, 0.4)}
 
 
@@ -70,7 +70,7 @@ def background(name: str, rng: np.random.Generator, size: int) -> "Float[np.ndar
 
 
 def nowhere(rng: np.random.Generator, size: int) -> "Float[np.ndarray, 'size size 3']":
-    """A background that is none of those with a name: an odd colour, a slope of two, or bands and blobs."""
+    """A background without a name: an odd colour, a slope between two, or that with a band and blobs."""
     kind, first, second, third = rng.random(), *(_odd_colour(rng) for _ in range(3))
     pixel = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = np.broadcast_to(pixel, (size, size)), np.broadcast_to(pixel[:, None], (size, size))

@@ -25,7 +25,7 @@ FPS = 8.0
 
 class ClipSet:
     """Clips of a split. film_share: part of the clips that come from the film (its own train or dev shots).
-    wandering: instead, things of training whose background and motion have no name.
+    wandering: draw ``sample_wanderer`` and not scenes of the split.
     """
 
     def __init__(

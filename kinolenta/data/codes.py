@@ -99,7 +99,7 @@ def encode_codes(
 
     encode: uint8 frames [b, num_frames, size, size, 3] to codes [b, t, h, w].
     """
-    _open(config, cache, encode)  # before the processes fork: what fails in each, they would try for ever
+    _open(config, cache, encode)  # before the processes fork: an error there would be retried for ever
     out.mkdir(parents=True, exist_ok=True)
     codes, captions, questions = [], [], []
     last = config.first + config.num_clips

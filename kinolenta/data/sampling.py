@@ -139,8 +139,8 @@ def _tint(rng: random.Random, noun: Noun, share: float) -> str | None:
 def sample_wanderer(rng: random.Random) -> Scene:
     """A thing of training in a style of training, where neither background nor motion has a name.
 
-    No pair with a background or a motion is learned from such a scene, and none that is withheld is shown:
-    all that tells the thing is its looks. Tints and several copies, which hide them, are frequent.
+    Such a scene teaches no pair of thing and background or motion, and shows none that is withheld: all that
+    tells the thing is its looks. Tints and several copies, which hide them, are frequent.
     """
     noun = _table()[rng.choice(_nouns_of("train"))]
     style = rng.choice([name for name in STYLES if unseen_styles().get(noun.code) != name])

@@ -40,7 +40,7 @@ class StoreConfig(Config):
 
 def render_store(config: StoreConfig, cache: Path, out: Path, *, workers: int = 2) -> Path:
     """Draw the clips with several processes. The same config gives the same bytes."""
-    _open(config, cache)  # before the processes fork: what fails in each of them, they would try for ever
+    _open(config, cache)  # before the processes fork: an error there would be retried for ever
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f".{CLIPS_FILE}.{os.getpid()}"
     shape = (config.num_clips, NUM_FRAMES, config.size, config.size, 3)

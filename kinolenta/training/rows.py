@@ -30,9 +30,9 @@ from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.layout import Strip
 
 TASKS = ("plain", "ask", "given", "later")
-SHOWN = {"what": 3, "background": 3, "count": 1, "colour": 1}  # what a single frame shows, by hardness
+SHOWN = {"what": 3, "background": 3, "count": 1, "colour": 1}  # what a single frame shows, and weights
 MOVING = {"motion": 1, "where to": 1}  # what only the clip does
-WANDERING_SHARE = 0.6  # of the glances, where there are clips of wandering things
+WANDERING_SHARE = 0.6  # of the draws for glances, where there are clips of wandering things
 
 
 @dataclass(frozen=True, kw_only=True)

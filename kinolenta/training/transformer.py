@@ -76,6 +76,11 @@ class TransformerTrainConfig(Config):
             "rows of the task later need long_codes and long_dev_codes; encode clips of more frames.",
         )
         require(
+            self.wandering_codes is None or self.mixture.glances > 0,
+            ConfigError,
+            "wandering_codes are for glances; set mixture.glances above 0 or leave them out.",
+        )
+        require(
             0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
         )
         require(

@@ -11,7 +11,7 @@ from kinolenta.data.motion import track
 from kinolenta.data.questions import all_questions, kinds_of
 from kinolenta.data.render import render, scene_rng
 from kinolenta.data.sampling import sample_wanderer
-from kinolenta.data.scene import COLOURS, NOWHERE, PLACES, STYLES, WANDER, Scene, nouns
+from kinolenta.data.scene import COLOURS, NOWHERE, STYLES, WANDER, Scene, nouns
 from kinolenta.data.splits import unseen_nouns, unseen_styles
 from tests.data.test_render import Marked
 
@@ -50,8 +50,6 @@ def test_their_backgrounds_are_none_of_the_named_ones() -> None:
             assert min(np.linalg.norm(image[0, 0] - np.asarray(rgb)) for rgb in COLOURS.values()) > 50
         again = background(NOWHERE, np.random.default_rng(seed), 32)
         assert np.array_equal(image, again)
-    for name in PLACES:  # a bank of named places is not touched by it
-        assert background(name, np.random.default_rng(0), 32).shape == (32, 32, 3)
 
 
 def test_they_move_in_every_way_at_once_and_their_clip_is_a_function_of_the_scene() -> None:

@@ -45,6 +45,18 @@ def test_codes_of_a_prefix_are_the_prefix_of_the_codes(vqgan: VideoVQGAN) -> Non
         assert torch.equal(prefix, whole[:, : prefix.shape[1]])
 
 
+def test_latents_of_a_picture_are_those_of_a_first_frame_in_every_bit() -> None:
+    torch.manual_seed(0)
+    vqgan = VideoVQGAN(VQGANConfig()).eval()
+    for parameter in vqgan.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    patches = vqgan.haar.patch(clips(num_frames=17, size=64))
+    with torch.inference_mode():
+        whole = vqgan.encoder(patches)
+        for count in (1, 2, 3):
+            assert torch.equal(vqgan.encoder(patches[:1, :count]), whole[:1, :count])
+
+
 def test_changing_a_frame_leaves_earlier_codes_and_frames_bit_equal(vqgan: VideoVQGAN) -> None:
     frames = clips()
     changed = frames.clone()

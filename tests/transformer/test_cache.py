@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kinolenta.transformer import GPT
 from kinolenta.transformer.cache import KVCache, decode_window, prefill
+from kinolenta.transformer.stable import row_stable
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 TEXTS = [[5, 6, 7], [], [8] * 9]
@@ -127,3 +128,24 @@ def test_the_kernels_say_what_sdpa_says(kv_heads: int, monkeypatch: pytest.Monke
             said[backend] = first, window(model, cache, [8, 3, 0], 20)
     for ours, theirs in zip(said["triton"], said["sdpa"], strict=True):
         assert (ours - theirs).abs().max() < 4e-6 * theirs.abs().max()
+
+
+@torch.inference_mode()
+def test_a_text_runs_once_and_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, order = row_stable(tiny_gpt()), torch.arange(NUM_CODES)
+    one, other = [5, 6, 7], [8] * 9
+    runs: list[int] = []
+    forward = GPT.forward
+    monkeypatch.setattr(GPT, "forward", lambda *given: runs.append(len(given[1].length)) or forward(*given))
+
+    def prefilled(texts: list[list[int]]) -> tuple[list[Tensor], Tensor]:
+        cache, logits = prefill(model, model.layout.pack_prefill(texts, order=order), order)
+        return [keys_or_values for pair in cache.layers for keys_or_values in pair], logits
+
+    memory, logits = prefilled([one, other, one, [], []])
+    assert runs == [1, 1, 1]
+    for row, text in enumerate([one, other, one, [], []]):
+        for more in ([], [[3], other]):
+            alone, own = prefilled([text, *more])
+            assert torch.equal(own[0], logits[row])
+            assert all(torch.equal(a[0], b[row]) for a, b in zip(alone, memory, strict=True))
