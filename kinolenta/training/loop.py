@@ -105,7 +105,8 @@ class Trainer:
             )
         self.step_number, self.seconds = int(values["step"]), float(values["seconds"])
         self.model.load_state_dict(strip_prefix("model.", tensors))
-        self.average = strip_prefix("average.", tensors)
+        for name, value in strip_prefix("average.", tensors).items():
+            self.average[name].copy_(value)
         for number, optimizer in enumerate(self.optimizers):
             load_optimizer(optimizer, strip_prefix(f"optimizer.{number}.", tensors))
         if self.companion is not None:
@@ -244,6 +245,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         slots.setdefault(int(index), {})[key] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, state in slots.items():  # in the parameter's layout, or sums would run in another order
+        for key, value in state.items():
+            if value.shape == parameters[index].shape:
+                state[key] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

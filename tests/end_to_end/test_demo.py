@@ -145,11 +145,13 @@ def test_an_unknown_option_in_a_config_is_named(
 
 
 def test_the_demo_reads_what_it_has_drawn(pipe: VideoPipeline) -> None:
-    """Not a score, only that clips reach the text: two grounds that no one confuses."""
-    for ground, told in (("белом", "белый"), ("черном", "черный")):
-        clip = pipe(f"мяч стоит на {ground} фоне", seed=1)
-        assert pipe.answer(clip, "какой фон?") == told
-        assert said_background(pipe.caption(clip)) == {"белый": "white", "черный": "black"}[told]
+    """Not a score, only that clips reach the text: grounds far more often than one time in 18, by chance."""
+    named = 0
+    for ground, told, name in (("белом", "белый", "white"), ("черном", "черный", "black")):
+        for clip in pipe([f"мяч стоит на {ground} фоне"] * 4, seed=[1, 2, 3, 4]):
+            assert pipe.answer(clip, "какой фон?") == told
+            named += said_background(pipe.caption(clip)) == name
+    assert named >= 5
 
 
 def test_the_demo_goes_on_past_its_length(pipe: VideoPipeline) -> None:
