@@ -246,10 +246,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
         index, _, key = name.partition(".")
         slots.setdefault(int(index), {})[key] = value
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for index, state in slots.items():  # in the parameter's layout, or sums would run in another order
+    for number, state in slots.items():  # in the parameter's layout, or sums would run in another order
+        like = parameters[number]
         for key, value in state.items():
-            if value.shape == parameters[index].shape:
-                state[key] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
+            if value.shape == like.shape:
+                state[key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
