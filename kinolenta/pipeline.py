@@ -276,7 +276,8 @@ class VideoPipeline:
         require(
             given is None or given.is_beginning or num_latent_frames <= self.transformer.config.grid[0],
             ShapeError,
-            "key frames and borders need a clip of at most {} frames, which the model learned; got {}.",
+            "last and key frames and borders need a clip of at most {} frames, the trained length; got {}. "
+            "Ask for fewer (num_frames).",
             self.num_frames,
             self.decoder.config.num_frames(num_latent_frames),
         )

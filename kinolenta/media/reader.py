@@ -160,7 +160,7 @@ def _open_regular(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{path} is not a regular file (a folder, a pipe or a device).")
         if status.st_size == 0:
-            raise MediaError(f"{path} is empty.")
+            raise MediaError(f"{path} is empty (0 bytes). Pass a picture or a film.")
         if status.st_size > max_bytes:
             raise MediaError(f"{path} is {status.st_size} bytes; at most {max_bytes} are read.")
     except MediaError:
