@@ -95,7 +95,6 @@ class Rows:
         """
         self.tokenizer, self.config, self.mixture, self.seed = tokenizer, config, mixture, seed
         self.shard, self.longer, self.layout = shard, longer, SequenceLayout(config)
-        self.wandering = wandering
         self.texts = self._encoded(shard)
         self.longer_texts = [] if longer is None else self._encoded(longer)
         frames = config.grid[0]
