@@ -63,7 +63,7 @@ def continued(
         pipe.transformer,
         [pipe.tokenizer.encode(text) for text in texts],
         seeds=[seed + i for i in range(len(texts))],
-        known_codes=torch.stack([pipe.encode(frames).flatten() for frames in begun]),
+        known_codes=torch.stack([pipe.encode(frames) for frames in begun]),
         num_latent_frames=pipe.decoder.config.num_latent_frames(num_frames),
         sampling=SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p),
         guidance_scale=own.guidance_scale,

@@ -29,7 +29,7 @@ from kinolenta.config import Config
 from kinolenta.errors import CheckpointError, ConfigError
 from kinolenta.files import atomic_path, make_folder, sweep_partial, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KINDS = {"tokenizer": "TextTokenizer", "transformer": "GPT", "decoder": "VideoVQGAN"}
 INDEX_NAME, CONFIG_NAME, WEIGHTS_NAME = "model_index.json", "config.json", "model.safetensors"
 MAX_HEADER_BYTES = 10_000_000

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kinolenta.errors import ConfigError, MediaError, ShapeError, require
 from kinolenta.media import read_image, read_video, resample, resize
+from kinolenta.transformer.scan import given_first
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -43,11 +44,12 @@ class GridPrompt:
         flat = self.given.flatten()
         return not bool((~flat[:-1] & flat[1:]).any())
 
-    def order(self, num_latent_frames: int) -> Tensor:
-        """Raster indices of a clip's codes, [n], the given ones first.
+    def first(self, order: Tensor) -> Tensor:
+        """The order of a clip's codes, raster indices [n], with the given ones first.
 
         Raises ShapeError if they do not fit.
         """
+        num_latent_frames = len(order) // self.given[0].numel()
         require(
             len(self.given) <= num_latent_frames,
             ShapeError,
@@ -57,12 +59,12 @@ class GridPrompt:
         )
         wanted = torch.zeros(num_latent_frames, *self.given.shape[1:], dtype=torch.bool)
         wanted[: len(self.given)] = self.given
-        flat = wanted.flatten()
-        return torch.cat((flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]))
+        return given_first(order, wanted)
 
-    def known_codes(self) -> Tensor:
-        """The given codes in their order, [1, k]."""
-        return self.codes[self.given][None]
+    def known_codes(self, order: Tensor) -> Tensor:
+        """The given codes as they stand in the order that ``first`` makes, [1, k]."""
+        there = self.first(order)[: int(self.given.sum())]
+        return self.codes.flatten()[there][None]
 
     def keep(self, frames: NDArray[np.uint8], first: int = 0) -> NDArray[np.uint8]:
         """Frames ``first`` and on of a clip [n, H, W, 3], with the given pixels put back as they were."""

@@ -314,7 +314,7 @@ class VideoPipeline:
         made = generation.result()
         without = made.log_prob_uncond
         if request.negative_ids is not None or (without is None and request.best_of > 1):
-            order = request.order(self.transformer.config.grid[0])
+            order = request.order(self.transformer.layout)
             nats = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes, order)
             without = (nats * request.drawn(made.codes.shape[1])).sum((1, 2, 3))
         said = None

@@ -14,7 +14,14 @@ from torch import Tensor
 from kinolenta.clip import Clip
 from kinolenta.errors import ConfigError, require
 from kinolenta.grid import GridPrompt
-from kinolenta.transformer import GPT, Generation, Int8Stack, SamplingConfig, SlidingGeneration
+from kinolenta.transformer import (
+    GPT,
+    Generation,
+    Int8Stack,
+    SamplingConfig,
+    SequenceLayout,
+    SlidingGeneration,
+)
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -90,7 +97,10 @@ class Request:
     ) -> Generation | SlidingGeneration:
         """The generation of some of the prompts; raises what ``Generation`` does."""
         count, given, config = rows.stop - rows.start, self.given, transformer.config
-        known = None if given is None else given.known_codes().expand(count, -1)
+        order, layout = self.order(transformer.layout), transformer.layout
+        known = None
+        if given is not None:
+            known = given.known_codes(layout.order(range(self.num_latent_frames))).expand(count, -1)
         options: dict[str, Any] = {
             "seeds": self.seeds[rows],
             "candidates": self.candidates[rows],
@@ -103,20 +113,18 @@ class Request:
             "int8": int8,
         }
         frames, texts = self.num_latent_frames, self.text_ids[rows]
-        if frames <= config.grid[0]:
-            order = self.order(config.grid[0])
-            return Generation(
-                transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options
-            )
-        return SlidingGeneration(transformer, texts, known_codes=known, num_latent_frames=frames, **options)
+        kind = Generation if frames <= config.grid[0] else SlidingGeneration
+        return kind(
+            transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options
+        )
 
-    def order(self, trained: int) -> Tensor | None:
-        """The raster index of each code as they are drawn, of a clip of at most ``trained`` latent frames;
-        None is raster order.
-        """
-        if self.given is None or self.num_latent_frames > trained:
-            return None
-        return self.given.order(self.num_latent_frames)
+    def order(self, layout: SequenceLayout) -> Tensor:
+        """The raster index of each code as they are drawn; of a clip longer than trained, of its beginning."""
+        trained = layout.config.grid[0]
+        order = layout.order(range(min(self.num_latent_frames, trained)))
+        if self.given is None or len(self.given.given) > trained:
+            return order
+        return self.given.first(order)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate that the model reads the prompt from most easily; the first of equals."""

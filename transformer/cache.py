@@ -30,7 +30,7 @@ class KVCache:
     layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
     history: [clips, 1 + num_codes], the codes so far after a "none". codes: the view of it without that.
     earlier: [num_codes], for each code the column of ``history`` that holds what stood one frame earlier.
-    cos, sin: rotary tables of the code slots, [num_codes, 1, d]. inputs, place_rows, head, stack: tables and
+    cos, sin: rotary tables of the code slots, [num_codes, h + h_kv, d]. inputs, place_rows, head, stack: tables and
     weights of the model.
     """
 
@@ -53,7 +53,7 @@ class KVCache:
 
 
 def prefill(
-    model: GPT, strip: Strip, order: Tensor, copies: int = 1, stack: Int8Stack | None = None
+    model: GPT, strip: Strip, copies: int = 1, stack: Int8Stack | None = None
 ) -> tuple[KVCache, Tensor]:
     """Run the texts; returns the cache and logits [rows, codebook_size] of the first code.
 
@@ -61,12 +61,13 @@ def prefill(
     it: no sum depends on another text.
 
     model: as ``row_stable`` gives it, if rows shall not depend on their neighbours in any bit.
-    strip: from ``pack_prefill`` without codes, in this order, the clips' rows ``copies`` times over.
-    order: [num_codes] int64, the raster index of each code that the clips will have.
+    strip: from ``pack_prefill`` without codes, but with the order of those that the clips will have, the same
+    for all; the clips' rows ``copies`` times over.
     stack: what the windows of codes run through, if not the model's own blocks.
     """
     config, layout = model.config, model.layout
-    order, num_codes = order.to(model.kind.device), len(order)
+    order = strip.order[0]
+    num_codes = len(order)
     rows, device = strip.token_ids.shape[0], strip.token_ids.device
     shape = (
         config.n_layer,
@@ -77,8 +78,8 @@ def prefill(
         config.head_dim,
     )
     memory = torch.zeros(shape, dtype=model.kind.dtype, device=device)
-    places = F.pad(layout.places(order), (1, 0))[None]  # text axis 0
-    cos, sin = model.rotary(places)
+    aims = layout.places(order.roll(-1) - 1)  # the last code is never run
+    cos, sin = model.rotary(*(F.pad(places, (1, 0))[None] for places in (layout.places(order), aims)))
     history = torch.zeros(rows // copies, 1 + num_codes, dtype=torch.int64, device=device)
     history[:, 0] = config.codebook_size
     cache = KVCache(

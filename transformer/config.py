@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kinolenta.config import Config
 from kinolenta.errors import ConfigError, require
+from kinolenta.transformer.scan import SCANS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,7 @@ class GPTConfig(Config):
     code_levels: values of each digit of a code, least significant digit first, if codes are made of small
     digits (finite scalar quantization): codes that share digits then share parameters. Empty: a plain table.
     grid: code grid (t, h, w) of a trained clip; longer clips clip t to it.
+    scan: order of the codes of a latent frame, one of ``SCANS``.
     text_len: most text_ids on the left.
     rope_theta_text, rope_theta_grid: longest rotary wavelength / 2 pi of the text axis, and of t, h and w.
     bos_id, eot_id, eov_id, eos_id, pad_id: special text ids that stand between the parts of a strip.
@@ -31,6 +33,7 @@ class GPTConfig(Config):
     codebook_size: int = 4375
     code_levels: tuple[int, ...] = (7, 5, 5, 5, 5)
     grid: tuple[int, ...] = (5, 8, 8)
+    scan: str = "quarters"
     rope_theta_text: float = 1000.0
     rope_theta_grid: float = 100.0
     bos_id: int = 0
@@ -70,6 +73,13 @@ class GPTConfig(Config):
             ConfigError,
             "grid is {}; it must be three sizes (t, h, w), each in 1..1024.",
             list(self.grid),
+        )
+        require(
+            self.scan in SCANS,
+            ConfigError,
+            "there is no scan {!r}; choose one of {}.",
+            self.scan,
+            ", ".join(SCANS),
         )
         require(
             not self.code_levels or math.prod(self.code_levels) == self.codebook_size,

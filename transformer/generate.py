@@ -61,10 +61,11 @@ def generate(
     """Draw a clip for each text; a clip depends on its own text, seed, candidate and known codes only.
 
     seeds, candidates: one of each per text (candidates default to 0); together they name the random stream.
-    known_codes: [b, k] int64, the first k codes of the order, which the clips keep exactly.
+    known_codes: [b, k] int64, the first k codes of the order, which the clips keep exactly; or a beginning of
+    the clips, [b, t, h, w].
     order: [n] int64, the raster index of every code in the order in which they are drawn; whole latent
-    frames, not necessarily from the first on. None is raster order, from the first code of num_latent_frames
-    frames, the trained length unless given.
+    frames, not necessarily from the first on. None is frame after frame, each in the model's scan, from the
+    first of num_latent_frames on, the trained length unless given.
     sampling, first_sampling: how codes are drawn, and how those of the first latent frame are, if otherwise.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
@@ -127,7 +128,7 @@ class Generation:
             _check_order(order, config.codes_per_frame, num_latent_frames)
             frames = len(order) // config.codes_per_frame
         _check(batch, seeds, candidates, frames, guidance_scale)
-        order = torch.arange(frames * config.codes_per_frame) if order is None else order
+        order = model.layout.order(range(frames)) if order is None else order
         require(
             isinstance(decoding, str) and decoding in DECODINGS,
             ConfigError,
@@ -146,15 +147,8 @@ class Generation:
             MAX_WINDOW,
         )
         num_codes = len(order)
-        known = model.layout.checked_codes(known_codes, batch)
+        known = model.layout.standing(known_codes, order, batch)
         num_known = known.shape[1]
-        require(
-            num_known <= num_codes,
-            ShapeError,
-            "{} codes are known but the clip has {}.",
-            num_known,
-            num_codes,
-        )
         window = max(1, min(window_of(decoding, window), num_codes - 1))
         require(
             negative_text_ids is None or (self._guided and len(negative_text_ids) == batch),
@@ -175,7 +169,7 @@ class Generation:
         check_memory(config, len(texts), num_codes, window, model.kind)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
-        cache, logits = prefill(model, strip, order, copies, int8)
+        cache, logits = prefill(model, strip, copies, int8)
         cache.codes[:, :num_known] = known.to(cache.codes.device)
         self._decoder = FixedPoint(
             model,

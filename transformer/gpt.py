@@ -64,7 +64,7 @@ class GPT(nn.Module):
         cache: keys and values per layer to fill from slot 0 on, see ``kinolenta.transformer.cache``.
         inputs: what ``code_inputs`` returns, if it is at hand.
         """
-        cos, sin = self.rotary(self.layout.positions(strip))
+        cos, sin = self.rotary(*self.layout.positions(strip))
         plain = cache is None and not bool(strip.text_start.any())
         mask = Causal(pad=None if plain else strip.text_start)
         return self.run_blocks(self.embed(strip, inputs), cos, sin, mask, cache)
@@ -77,12 +77,18 @@ class GPT(nn.Module):
             x = block(x, cos, sin, mask, None if cache is None else cache[index])
         return self.norm(x)
 
-    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """``rotary_tables`` of positions [b, n, 4], computed in float32, in the type of the weights."""
-        config, device = self.config, positions.device
+    def rotary(self, keys: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """``rotary_tables`` for the heads of queries and keys, [b, n, h + h_kv, head_dim].
+
+        keys, queries: positions [b, n, 4]. Computed in float32, in the type of the weights.
+        """
+        config = self.config
         frequencies = rotary_frequencies(config.head_dim, config.rope_theta_text, config.rope_theta_grid)
-        cos, sin = rotary_tables(positions, frequencies.to(device))
-        return cos.to(self.kind.dtype), sin.to(self.kind.dtype)
+        heads = torch.stack((queries, keys), 2)  # b n 2 4
+        counts = torch.tensor((config.n_head, config.n_kv_head), device=keys.device)
+        tables = rotary_tables(heads, frequencies.to(keys.device))
+        cos, sin = (table.to(self.kind.dtype).repeat_interleave(counts, 2) for table in tables)
+        return cos, sin
 
     def embed(self, strip: Strip, inputs: CodeInputs | None = None) -> Tensor:
         """Input embeddings [b, s, d_model]."""

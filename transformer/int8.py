@@ -60,7 +60,7 @@ class Int8Stack(NamedTuple):
         batch, n, width = shape = x.shape
         both, layers = self.heads + self.kv_heads, self.layers
         x, decode = x.reshape(-1, width), None
-        cos, sin = (table.reshape(len(x), 1, -1) for table in (cos, sin))
+        cos, sin = (table.flatten(0, 1) for table in (cos, sin))
         qk, v = before(x, layers[0], cos, sin, both, self.eps)
         for number, (layer, slots) in enumerate(zip(layers, cache, strict=True)):
             qk, v = (heads.view(batch, n, heads.shape[1], -1).transpose(1, 2) for heads in (qk, v))
@@ -177,7 +177,7 @@ def _warm_up(stack: Int8Stack, head_dim: int) -> None:
     """Compile with a number of rows that is said to be any."""
     before, between, after = _compiled()
     first, last, both = stack.layers[0], stack.layers[-1], stack.heads + stack.kv_heads
-    x, cos, sin = torch.zeros(6, stack.norm.shape[0]), torch.ones(6, 1, head_dim), torch.zeros(6, 1, head_dim)
+    x, cos, sin = torch.zeros(6, stack.norm.shape[0]), *torch.zeros(2, 6, both, head_dim)
 
     def any_rows(*tensors: Tensor) -> None:
         for tensor in tensors:

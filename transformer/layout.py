@@ -2,15 +2,16 @@
 
     <bos> left text <eot> | codes | <eov> right text <eos>
 
-Codes stand in raster order (t, h, w), or in any other that the strip names: given ones first, for instance,
-so that what follows may look at a last frame too. Every code keeps its true place in time and space.
+Codes stand frame after frame, each in the model's scan, or in any other order that the strip names: given
+ones first, for instance, so that what follows may look at a last frame too. Every code keeps its true place in
+time and space, by its raster index (t * height + h) * width + w.
 
 Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on
 plain integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this
 module.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from kinolenta.errors import PromptError, ShapeError, require
 from kinolenta.transformer.config import GPTConfig
+from kinolenta.transformer.scan import frame_scan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,7 +31,7 @@ class Strip:
     code_start [b]: slot of the first code, one after <eot>. length [b]: one after the last live slot.
     num_codes: codes in every row; they stand at code_start .. code_start + num_codes - 1.
     order: [b, n] int64, the raster index of each code in turn, and of those still to come if n is more than
-    num_codes; None is raster order from 0 on.
+    num_codes.
     """
 
     token_ids: Tensor
@@ -37,7 +39,7 @@ class Strip:
     code_start: Tensor
     length: Tensor
     num_codes: int
-    order: Tensor | None = None
+    order: Tensor
 
     def rows(self, rows: slice | list[int]) -> "Strip":
         """Some of the rows."""
@@ -57,6 +59,18 @@ class Strip:
         """The same strip on another device."""
         return self._each(lambda tensor: tensor.to(device))
 
+    def raster(self, numbers: Tensor) -> Tensor:
+        """Raster index of a row's code by its number [b, n]; for numbers that have none, any index."""
+        return self.order.gather(1, numbers.clamp(0, self.order.shape[1] - 1))
+
+    def numbers(self, raster: Tensor) -> Tensor:
+        """Which code of its row stands at each raster index [b, n]; -1 for none, or below 0."""
+        most = int(torch.maximum(self.order.max(), raster.max())) + 1
+        numbers = raster.new_full((len(raster), most), -1)
+        counted = torch.arange(self.order.shape[1], device=raster.device)
+        numbers.scatter_(1, self.order, counted.expand_as(self.order))
+        return numbers.gather(1, raster.clamp(min=0)).where(raster >= 0, -1)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Strip":
         return replace(
             self,
@@ -64,7 +78,7 @@ class Strip:
             text_start=change(self.text_start),
             code_start=change(self.code_start),
             length=change(self.length),
-            order=None if self.order is None else change(self.order),
+            order=change(self.order),
         )
 
 
@@ -82,6 +96,12 @@ class SequenceLayout:
     def __init__(self, config: GPTConfig) -> None:
         self.config = config
         self.text_slots = config.text_len + 2  # with <bos> and <eot>
+        self.scan = frame_scan(config.scan, *config.grid[1:])
+
+    def order(self, times: Iterable[int]) -> Tensor:
+        """Raster indices of the codes of these latent frames as they are drawn, frame after frame, [n]."""
+        listed = torch.tensor([*times], dtype=torch.int64)
+        return (listed[:, None] * self.config.codes_per_frame + self.scan).flatten()
 
     def pack(
         self,
@@ -92,13 +112,15 @@ class SequenceLayout:
     ) -> Strip:
         """Rows without gaps, dead slots at the right end only: plain causal attention serves for training.
 
-        codes: [b, n] int64 in raster order, or [b, t, h, w].
+        codes: [b, n] int64 as they stand, or clips [b, t, h, w], of which those are taken that order names.
         right_text_ids: per row a text, or None to end the row with its codes.
-        order: [b, m], which of a row's codes to take and in which order, by raster index; None takes all.
+        order: [b, m] or [m], see Strip; None is frame after frame, as many codes as there are and the next.
         Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
         """
-        flat = self.checked_codes(codes, len(text_ids))
-        flat = flat if order is None else flat.gather(1, order)
+        if order is None:
+            given = 0 if codes is None else codes[:1].numel()
+            order = self.order(range(given // self.config.codes_per_frame + 1))
+        flat = self.standing(codes, order, len(text_ids))
         config, num_codes = self.config, flat.shape[1]
         heads = [[config.bos_id, *self._checked_text(ids), config.eot_id] for ids in text_ids]
         rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
@@ -120,7 +142,7 @@ class SequenceLayout:
             code_start=torch.tensor([len(head) for head in heads]),
             length=torch.tensor(lengths),
             num_codes=num_codes,
-            order=order,
+            order=order.expand(len(heads), -1),
         )
 
     def pack_prefill(
@@ -131,9 +153,9 @@ class SequenceLayout:
     ) -> Strip:
         """Rows whose text ends at one fixed slot, dead slots on the left: no shape depends on a neighbour.
 
-        known_codes: [b, k] int64, the first k codes of every clip. order: [n], see Strip; the same for all.
+        known_codes, order: as in ``pack``.
         """
-        packed = self.pack(text_ids, known_codes)
+        packed = self.pack(text_ids, known_codes, order=order)
         codes = self.unpack(packed).codes
         token_ids = torch.full((len(text_ids), self.text_slots), self.config.pad_id)
         for row, ids in enumerate(text_ids):
@@ -144,7 +166,7 @@ class SequenceLayout:
             code_start=torch.full_like(packed.code_start, self.text_slots),
             length=torch.full_like(packed.code_start, self.text_slots + packed.num_codes),
             num_codes=packed.num_codes,
-            order=None if order is None else order.expand(len(text_ids), -1),
+            order=packed.order,
         )
 
     def unpack(self, strip: Strip) -> Unpacked:
@@ -172,19 +194,22 @@ class SequenceLayout:
         slots = torch.arange(strip.token_ids.shape[1], device=strip.code_start.device)
         return slots - strip.code_start[:, None]
 
-    def positions(self, strip: Strip) -> Tensor:
-        """Places (s, t, h, w) of all slots, [b, s, 4].
+    def positions(self, strip: Strip) -> tuple[Tensor, Tensor]:
+        """Places (s, t, h, w) of all slots, as keys and as queries, two tensors [b, s, 4].
 
         Text counts on s with (t, h, w) = 0, codes count on (t, h, w) with s = 0. The right text goes on after
-        text_len + 2, wherever the left one ended.
+        text_len + 2, wherever the left one ended. As a query a code stands one place before the one it predicts,
+        in raster order: what lies around that is the same way off, in whichever order places follow.
         """
         index = self.code_index(strip)
         is_code = (index >= 0) & (index < strip.num_codes)
         left = (index + (strip.code_start - strip.text_start)[:, None]).clamp(min=0)
         right = index - strip.num_codes + self.text_slots
         order = torch.where(index < 0, left, right).masked_fill(is_code, 0)
-        places = self.places(_raster(strip, index)) * is_code[..., None]
-        return torch.cat((order[..., None], places), -1)
+        places = self.places(strip.raster(index)) * is_code[..., None]
+        target, _ = self.targets(strip)
+        aims = torch.where((is_code & (target >= 0))[..., None], self.places(target - 1), places)
+        return torch.cat((order[..., None], places), -1), torch.cat((order[..., None], aims), -1)
 
     def targets(self, strip: Strip) -> tuple[Tensor, Tensor]:
         """What each slot predicts and what stood there before: two int64 tensors [b, s].
@@ -194,23 +219,13 @@ class SequenceLayout:
         Then the code one frame before that place, or codebook_size if it does not stand in the strip by then.
         """
         number, per_frame = self.code_index(strip) + 1, self.config.codes_per_frame
-        limit = strip.num_codes if strip.order is None else min(strip.num_codes, strip.order.shape[1] - 1)
-        target = _raster(strip, number).where((number >= 0) & (number <= limit), -1)
-        before = self._numbers(strip, target - per_frame)
+        limit = min(strip.num_codes, strip.order.shape[1] - 1)
+        target = strip.raster(number).where((number >= 0) & (number <= limit), -1)
+        before = strip.numbers(target - per_frame)
         slots = (strip.code_start[:, None] + before).clamp(0, strip.token_ids.shape[1] - 1)
         earlier = strip.token_ids.gather(1, slots) - self.config.text_vocab_size
         known = (target >= per_frame) & (before >= 0) & (before < number)
         return target, earlier.where(known, self.config.codebook_size)
-
-    def _numbers(self, strip: Strip, raster: Tensor) -> Tensor:
-        """Which code of its row stands at each raster index [b, s]; -1 for none."""
-        if strip.order is None:
-            return raster
-        most = int(torch.maximum(strip.order.max(), raster.max())) + 1
-        numbers = raster.new_full((len(raster), most), -1)
-        order = strip.order
-        numbers.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-        return numbers.gather(1, raster.clamp(min=0)).where(raster >= 0, -1)
 
     def places(self, code_index: Tensor) -> Tensor:
         """Grid place (t, h, w) of raster indices, [..., 3]."""
@@ -218,6 +233,31 @@ class SequenceLayout:
         t = code_index.div(height * width, rounding_mode="floor")
         row = code_index.div(width, rounding_mode="floor") % height
         return torch.stack((t, row, code_index % width), -1)
+
+    def standing(self, codes: Tensor | None, order: Tensor, batch: int) -> Tensor:
+        """Codes as they stand in a strip of this order [b, m] or [m], [b, n] on the CPU.
+
+        codes: as they stand already, or clips [b, t, h, w], of which the order may take some.
+        Raises ShapeError for wrong size or value.
+        """
+        flat = self.checked_codes(codes, batch)
+        taken = order.expand(batch, -1)[:, : flat.shape[1]]
+        if codes is not None and codes.ndim == 4:
+            require(
+                bool((taken < flat.shape[1]).all()),
+                ShapeError,
+                "the order names codes beyond the {} latent frames that are given.",
+                codes.shape[1],
+            )
+            return flat.gather(1, taken)
+        require(
+            flat.shape[1] == taken.shape[1],
+            ShapeError,
+            "{} codes are known but the clip has {}.",
+            flat.shape[1],
+            order.shape[-1],
+        )
+        return flat
 
     def _checked_text(self, text_ids: Sequence[int], limited: bool = True) -> Sequence[int]:
         config = self.config
@@ -267,10 +307,3 @@ class SequenceLayout:
             self.config.codebook_size - 1,
         )
         return flat
-
-
-def _raster(strip: Strip, number: Tensor) -> Tensor:
-    """Raster index of a row's code by its number [b, s]; for numbers that have none, any index."""
-    if strip.order is None:
-        return number
-    return strip.order.gather(1, number.clamp(0, strip.order.shape[1] - 1))

@@ -49,7 +49,7 @@ def strip_loss(model: GPT, strip: Strip, shown: Strip | None = None) -> StripLos
     codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
     nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
     nats = nats.view(-1, strip.num_codes)
-    nats = nats if strip.order is None else nats.gather(1, strip.order.argsort(1))
+    nats = nats.gather(1, strip.order[:, : strip.num_codes].argsort(1))
     code_nats = nats.view(-1, strip.num_codes // per_frame, per_frame).mean((0, 2))
     return StripLoss(code_nats, _text_nats(model, strip, hidden), normalisers.square().mean())
 

@@ -7,13 +7,14 @@ question on the left if there is one.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.errors import ConfigError, PromptError, ShapeError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.sliding import window_order, window_times
+from kinolenta.transformer.sliding import window_times
 
 ROWS = 16  # texts side by side; each holds keys and values of its clip
 WIDTH = 4  # texts that a search follows
@@ -31,13 +32,14 @@ class Reading:
         *,
         order: Tensor | None = None,
     ) -> None:
-        """codes: [b, t, h, w] int64, or [b, n]. left_text_ids: a question for each clip; None asks nothing.
-        order: [n], the raster index of each code; None is from the first on.
+        """codes: clips [b, t, h, w] int64, or [b, n] in this order. left_text_ids: a question for each clip; None asks nothing.
+        order: [n], the raster index of each code; None is frame after frame.
 
         Raises PromptError for texts and ShapeError for codes that the model does not take.
         """
         config, layout = model.config, model.layout
         left = [()] * len(codes) if left_text_ids is None else left_text_ids
+        order = layout.order(range(codes.shape[1])) if order is None else order
         strip = layout.pack_prefill(left, codes, order).to(model.kind.device)
         self.model, self.clips, self.slots = model, len(codes), strip.token_ids.shape[1]
         shape = (config.n_layer, 2, self.clips, config.n_kv_head, self.slots, config.head_dim)
@@ -124,9 +126,9 @@ class Reading:
         """Hidden states of right text [rows, n] that begins ``place`` slots after the codes."""
         model, n = self.model, tokens.shape[1]
         first = model.layout.text_slots + place
-        order = torch.arange(first, first + n, device=tokens.device)
-        positions = torch.stack((order, *[torch.zeros_like(order)] * 3), -1)[None]
-        cos, sin = model.rotary(positions)
+        places = torch.arange(first, first + n, device=tokens.device)
+        positions = F.pad(places[:, None], (0, 3))[None]
+        cos, sin = model.rotary(positions, positions)
         mask = Causal(start=self.slots + place, pad=pad)
         return model.run_blocks(model.embed_text(tokens), cos, sin, mask, cache)
 
@@ -137,14 +139,13 @@ def text_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor,
     Of a clip longer than trained the mean over windows, each with the first latent frame and later ones in a
     row, that together hold all latent frames from number ``first`` on. Raises what ``Reading`` does.
     """
-    (trained, *_), per_frame, frames = model.config.grid, model.config.codes_per_frame, codes.shape[1]
+    trained, frames = model.config.grid[0], codes.shape[1]
     if frames <= trained:
         return Reading(model, codes).log_probs(text_ids, range(len(codes)))
     ends = [*range(trained - 1, frames - 1, trained - 1), frames - 1]
     found = []
     for end in (end for end in ends if end >= first):
-        window = codes[:, window_times(end, trained)].flatten(1)
-        reading = Reading(model, window, order=window_order(end, trained, per_frame))
+        reading = Reading(model, codes, order=model.layout.order(window_times(end, trained)))
         found.append(reading.log_probs(text_ids, range(len(codes))))
     return torch.stack(found).mean(0)
 
@@ -156,28 +157,21 @@ def code_log_probs(
     """log p(code | text, codes before it), nats, [b, t, h, w] float64; no guidance.
 
     codes: [b, t, h, w] int64, one clip for each text; of one longer than trained, the codes before are those
-    that its window held when it was made. order: [t * h * w], the raster index of each code in the order in
-    which they were drawn, of clips no longer than trained; None is raster order. Raises PromptError or
-    ShapeError for bad input.
+    that its window held when it was made. order: [n], the raster index of each code in the order in which they
+    were drawn, of a clip longer than trained those of its beginning; None is frame after frame. Raises
+    PromptError or ShapeError for bad input.
     """
-    trained, per_frame = model.config.grid[0], model.config.codes_per_frame
-    require(
-        order is None or codes.shape[1] <= trained,
-        ShapeError,
-        "an order is of clips of at most {} latent frames; these have {}.",
-        trained,
-        codes.shape[1],
-    )
+    layout, trained, per_frame = model.layout, model.config.grid[0], model.config.codes_per_frame
+    order = layout.order(range(min(trained, codes.shape[1]))) if order is None else order
     found = []
     for start in range(0, len(codes), ROWS):
         texts, some = text_ids[start : start + ROWS], codes[start : start + ROWS]
-        rows = None if order is None else order.expand(len(some), -1)
-        beginning = _strip_log_probs(model, model.layout.pack(texts, some[:, :trained], order=rows))
-        found.append([beginning if order is None else beginning[:, order.argsort()]])
+        beginning = _strip_log_probs(model, layout.pack(texts, some, order=order))
+        found.append([beginning[:, order.argsort()]])
         for t in range(trained, codes.shape[1]):
-            window = window_order(t, trained, per_frame).expand(len(some), -1)
-            strip = model.layout.pack(texts, some[:, : t + 1], order=window)
-            found[-1].append(_strip_log_probs(model, strip)[:, -per_frame:])
+            strip = layout.pack(texts, some, order=layout.order(window_times(t, trained)))
+            nats = _strip_log_probs(model, strip)[:, -per_frame:]
+            found[-1].append(nats[:, layout.scan.argsort()])
     return torch.cat([torch.cat(row, 1) for row in found]).view(codes.shape)
 
 

@@ -25,15 +25,15 @@ def rotary_frequencies(head_dim: int, theta_text: float, theta_grid: float) -> T
 
 
 def rotary_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """(cos, sin) for ``rotate``, each float32 [b, n, 1, head_dim], from int64 positions [b, n, 4].
+    """(cos, sin) for ``rotate``, each float32 [..., head_dim], from int64 positions [..., 4].
 
     The first half of sin is negated, so that a rotation is x * cos + swap_halves(x) * sin.
     """
     angles = (positions[..., None] * frequencies).sum(-2)  # not a matrix product: autocast would round it
-    cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]  # b n 1 pairs
+    cos, sin = angles.cos(), angles.sin()
     return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + d/2]) of the heads x [b, n, h, d] by its position's angle."""
+    """Turn each pair (x[i], x[i + d/2]) of the heads x [b, n, h, d] by its angle; cos and sin broadcast."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

@@ -22,12 +22,6 @@ def window_times(t: int, frames: int) -> list[int]:
     return [0, *range(t - frames + 2, t + 1)]
 
 
-def window_order(t: int, frames: int, per_frame: int) -> Tensor:
-    """Raster indices of the codes in that window, [frames * per_frame]."""
-    times = torch.tensor(window_times(t, frames))
-    return (times[:, None] * per_frame + torch.arange(per_frame)).flatten()
-
-
 class SlidingGeneration:
     """A generation of more latent frames than trained, with the interface of ``Generation``."""
 
@@ -38,10 +32,12 @@ class SlidingGeneration:
         *,
         num_latent_frames: int,
         known_codes: Tensor | None = None,
+        order: Tensor | None = None,
         **options: Any,
     ) -> None:
-        """known_codes: [b, k] int64, the first k codes of every clip in raster order. options: as in
-        ``generate``, but for ``order``. Raises what ``Generation`` does, before anything is drawn.
+        """known_codes: [b, k] int64, the first k codes of every clip, frame after frame; or, with order, the
+        first of the clip's trained length in that order. options: as in ``generate``. Raises what
+        ``Generation`` does, before anything is drawn.
         """
         config = model.config
         self.model, self.text_ids, self.options = model, text_ids, options
@@ -56,7 +52,8 @@ class SlidingGeneration:
         )
         require(self.trained > 1, ConfigError, "a model of single frames cannot make longer clips.")
         self.num_latent_frames = num_latent_frames
-        self.known = model.layout.checked_codes(known_codes, len(text_ids))
+        layout = model.layout
+        self.known = layout.standing(known_codes, layout.order(range(MAX_LATENT_FRAMES)), len(text_ids))
         require(
             self.known.shape[1] <= num_latent_frames * self.per_frame,
             ShapeError,
@@ -68,9 +65,8 @@ class SlidingGeneration:
         self.log_prob = torch.zeros(len(text_ids), dtype=torch.float64)
         self.log_prob_uncond: Tensor | None = None
         self.passes = 0
-        self._beginning = Generation(
-            model, text_ids, known_codes=self.known[:, : self.trained * self.per_frame], **options
-        )
+        known = self.known[:, : self.trained * self.per_frame]
+        self._beginning = Generation(model, text_ids, known_codes=known, order=order, **options)
 
     def frames(self) -> Iterator[tuple[int, Tensor]]:
         """(t, codes [b, t + 1, h, w]) for every latent frame as soon as all clips have it."""
@@ -79,7 +75,8 @@ class SlidingGeneration:
         for t in range(self.trained, self.num_latent_frames):
             known = self.known[:, t * self.per_frame : (t + 1) * self.per_frame]
             if known.shape[1] == self.per_frame:
-                self.codes = torch.cat((self.codes, known.view_as(self.codes[:, -1:])), 1)
+                raster = known[:, self.model.layout.scan.argsort()]
+                self.codes = torch.cat((self.codes, raster.view_as(self.codes[:, -1:])), 1)
             else:
                 self._add(self._slide(t, known), 1)
             yield t, self.codes
@@ -90,12 +87,13 @@ class SlidingGeneration:
 
     def _slide(self, t: int, known: Tensor) -> Generated:
         """The window whose last latent frame is t, drawn but for these first codes of it."""
-        before = self.codes[:, window_times(t, self.trained)[:-1]].flatten(1)
+        layout, times = self.model.layout, window_times(t, self.trained)
+        before = layout.standing(self.codes, layout.order(times[:-1]), len(self.codes))
         generation = Generation(
             self.model,
             self.text_ids,
             known_codes=torch.cat((before, known), 1),
-            order=window_order(t, self.trained, self.per_frame),
+            order=layout.order(times),
             **self.options,
         )
         for _ in generation.frames():

@@ -30,7 +30,8 @@ def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Gener
     _, _, width = config.grid
     steps = torch.tensor([-1, 1, -width, width, -config.codes_per_frame, config.codes_per_frame])
     step = steps[torch.randint(len(steps), (batch, n), generator=generator)]
-    neighbour = codes.gather(1, (torch.arange(n) + step).clamp(0, n - 1))
+    near = strip.numbers((strip.order[:, :n] + step).clamp(min=0))
+    neighbour = codes.gather(1, near.clamp(0, n - 1))
     others = torch.arange(batch)[:, None] + torch.randint(1, max(2, batch), (batch, n), generator=generator)
     other = codes[others % batch, torch.arange(n)]
     replaced = torch.stack((neighbour, other, _near(codes, config, generator))).gather(0, kind[None])[0]

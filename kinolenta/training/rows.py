@@ -14,7 +14,7 @@ arXiv:2205.15868), where frames that are to be interpolated stand before those b
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -28,6 +28,7 @@ from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPTConfig, SequenceLayout
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.layout import Strip
+from kinolenta.transformer.scan import given_first
 
 TASKS = ("plain", "ask", "given", "later")
 SHOWN = {"what": 3, "background": 3, "count": 1, "colour": 1}  # what a single frame shows, and weights
@@ -155,21 +156,22 @@ class Rows:
 
     def _packed(self, rows: Sequence[_Row]) -> Strip:
         left, codes, right, order = zip(*rows, strict=True)
-        return replace(self.layout.pack(left, torch.stack(codes), right), order=torch.stack(order))
+        return self.layout.pack(left, torch.stack(codes), right, torch.stack(order))
 
     def _row(self, task: str, dropped: bool, number: int, rng: random.Random) -> _Row:
         if task == "ask" and self._questions[number]:  # none about the film: such a row is a plain one
             about = self._questions[number]
             left, right = self._question(about, rng.choice(list(about)), rng)
-            codes = self.shard.codes[number].flatten()
-            return left, codes, right, torch.arange(len(codes))
+            order = self.layout.order(range(self.config.grid[0]))
+            return left, self.shard.codes[number].flatten()[order], right, order
         if task == "later":
             number %= len(self.longer_texts)
             text = rng.choice(self.longer_texts[number])
             codes, order = self._window(number, rng)
         else:
             text, codes = rng.choice(self.texts[number]), self.shard.codes[number].flatten()
-            order = self._given_first(rng) if task == "given" else torch.arange(len(codes))
+            order = self.layout.order(range(self.config.grid[0]))
+            order = self._given_first(order, rng) if task == "given" else order
             codes = codes[order]
         return ([] if dropped else text), codes, (text if dropped else None), order
 
@@ -184,8 +186,8 @@ class Rows:
         """The clip, or a later latent frame than the first: things may still have to come."""
         (left, right), frames = text, self.config.grid[0]
         first = 0 if whole else rng.randint(min(1, frames - 1), frames - 1)
-        stop, size = (frames if whole else first + 1), codes.shape[1]
-        return left, codes[first:stop].flatten(), right, torch.arange(first * size, stop * size)
+        order = self.layout.order(range(first, frames if whole else first + 1))
+        return left, codes.flatten()[order], right, order
 
     def _window(self, number: int, rng: random.Random) -> tuple[Tensor, Tensor]:
         """The first latent frame and some in a row, at their own time or, for what lasts, long after it."""
@@ -193,27 +195,29 @@ class Rows:
         clip, frames = self.longer.codes[number].flatten(1), self.config.grid[0]
         first = rng.randint(1, len(clip) - frames + 1)
         times = [0, *range(first, first + frames - 1)]
-        codes = clip[times]
+        codes = clip.flatten()[self.layout.order(times)]
         if first >= frames and rng.random() < 0.5:
             delay = int(math.exp(rng.uniform(0, math.log(MAX_LATENT_FRAMES - times[-1]))))
             times[1:] = [time + delay - 1 for time in times[1:]]
-        size = self.config.codes_per_frame
-        return codes.flatten(), (torch.tensor(times)[:, None] * size + torch.arange(size)).flatten()
+        return codes, self.layout.order(times)
 
-    def _given_first(self, rng: random.Random) -> Tensor:
-        """All places, those first that a prompt could name: key frames, the last one most often, or a rim."""
+    def _given_first(self, order: Tensor, rng: random.Random) -> Tensor:
+        """The order with those first that a prompt could name: key frames, the last most often, a rim, or the
+        top of the first frame.
+        """
         frames, height, width = self.config.grid
         given = torch.zeros(self.config.grid, dtype=torch.bool)
-        kind = rng.choice(("last", "ends", "keys", "rim"))
-        if kind == "rim":
+        kind = rng.choice(("last", "ends", "keys", "rim", "top"))
+        if kind == "top":
+            given[0, : rng.randint(1, max(1, height - 1))] = True
+        elif kind == "rim":
             left, right, above, below = (rng.randint(0, 2) for _ in range(4))
             given[:] = True
             given[:, above : height - below, left : width - right] = False
         else:
             keys = rng.sample(range(frames), rng.randint(1, frames - 1)) if kind == "keys" else [frames - 1]
             given[[0, *keys] if kind == "ends" else keys] = True
-        flat = given.flatten()
-        return torch.cat((flat.nonzero()[:, 0], (~flat).nonzero()[:, 0]))
+        return given_first(order, given)
 
     def _encoded(self, shard: Shard) -> list[list[list[int]]]:
         length = self.config.text_len

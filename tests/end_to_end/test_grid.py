@@ -286,11 +286,12 @@ def test_an_order_keeps_what_is_given_first() -> None:
     frames = np.zeros((5, 16, 16, 3), np.uint8)
     prompt = GridPrompt(codes=codes, given=given, frames=frames, pictured=np.ones(5, dtype=bool))
     assert not prompt.is_beginning
-    assert prompt.order(3).tolist() == [3, 4, 0, 1, 2, 5, 6, 7, 8, 9, 10, 11]
-    assert prompt.known_codes().tolist() == [[3, 4]]
+    order = torch.arange(12).view(3, 4).flip(1).flatten()  # of three latent frames, each from its end on
+    assert prompt.first(order).tolist() == [3, 4, 2, 1, 0, 7, 6, 5, 11, 10, 9, 8]
+    assert prompt.known_codes(order).tolist() == [[3, 4]]
     kept = prompt.keep(np.ones((9, 16, 16, 3), np.uint8))
     assert (kept[0, 8:, 8:] == 0).all() and (kept[0, :8] == 1).all()
     assert (kept[1:5, :8, :8] == 0).all() and (kept[1:5, 8:] == 1).all() and (kept[5:] == 1).all()
     assert np.array_equal(prompt.keep(np.ones((4, 16, 16, 3), np.uint8), 1), kept[1:5])
     with pytest.raises(ShapeError, match="2 latent frames are given, but the clip has 1"):
-        prompt.order(1)
+        prompt.first(order[:4])

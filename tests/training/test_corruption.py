@@ -35,6 +35,17 @@ def test_wrong_codes_are_codes_and_follow_the_generator() -> None:
         assert codes.min() >= 0 and codes.max() < 60
 
 
+def test_a_neighbours_code_is_that_of_a_place_next_to_it_in_any_order() -> None:
+    model = tiny_gpt(grid=(4, 3, 4), code_levels=())
+    named = torch.arange(48).view(1, 4, 3, 4).expand(64, -1, -1, -1)  # each code is the index of its place
+    strip = model.layout.pack([[5]] * 64, named)
+    shown = corrupt(strip, model.config, 0.9, torch.Generator().manual_seed(0))
+    there, wrong = (model.layout.unpack(some).codes for some in (strip, shown))
+    steps = (wrong - there)[wrong != there].abs()
+    near = torch.isin(steps, torch.tensor([1, 4, 12]))
+    assert 0.4 < float(near.float().mean()) < 0.8  # a code at random hits one time in ten
+
+
 def test_the_loss_is_that_of_the_right_codes() -> None:
     shown = corrupt(STRIP, MODEL.config, 0.9, torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -14,7 +14,8 @@ NUM_CODES = 36  # a latent frame longer than trained
 
 
 def start(model: GPT, texts: list[list[int]], codes: Tensor, copies: int = 1) -> tuple[KVCache, Tensor]:
-    cache, logits = prefill(model, model.layout.pack_prefill(texts * copies), torch.arange(NUM_CODES), copies)
+    order = model.layout.order(range(3))
+    cache, logits = prefill(model, model.layout.pack_prefill(texts * copies, order=order), copies)
     cache.codes[:] = codes
     return cache, logits
 
@@ -99,14 +100,12 @@ def test_cached_steps_in_any_order_equal_the_rows_of_a_full_forward() -> None:
     for listed in orders:
         order = torch.tensor(listed)
         codes = random_codes(model, 3, NUM_CODES)
-        everywhere = torch.zeros(3, 48, dtype=torch.int64)
-        everywhere[:, order] = codes
         with torch.no_grad():
-            strip = model.layout.pack(TEXTS, everywhere, order=order.expand(3, -1))
+            strip = model.layout.pack(TEXTS, codes, order=order)
             slots = model.layout.code_slots(strip) - 1
             full = model.code_logits(model(strip).gather(1, slots[..., None].expand(-1, -1, 32)))
             filled = model.layout.pack_prefill(TEXTS, order=order)
-            cache, logits = prefill(model, filled, order)
+            cache, logits = prefill(model, filled)
             cache.codes[:] = codes
             torch.testing.assert_close(logits, full[:, 0], atol=1e-5, rtol=1e-5)
             got = window(model, cache, 0, NUM_CODES - 1)
@@ -132,14 +131,15 @@ def test_the_kernels_say_what_sdpa_says(kv_heads: int, monkeypatch: pytest.Monke
 
 @torch.inference_mode()
 def test_a_text_runs_once_and_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, order = row_stable(tiny_gpt()), torch.arange(NUM_CODES)
+    model = row_stable(tiny_gpt())
+    order = model.layout.order(range(3))
     one, other = [5, 6, 7], [8] * 9
     runs: list[int] = []
     forward = GPT.forward
     monkeypatch.setattr(GPT, "forward", lambda *given: runs.append(len(given[1].length)) or forward(*given))
 
     def prefilled(texts: list[list[int]]) -> tuple[list[Tensor], Tensor]:
-        cache, logits = prefill(model, model.layout.pack_prefill(texts, order=order), order)
+        cache, logits = prefill(model, model.layout.pack_prefill(texts, order=order))
         return [keys_or_values for pair in cache.layers for keys_or_values in pair], logits
 
     memory, logits = prefilled([one, other, one, [], []])

@@ -67,7 +67,7 @@ def test_parallel_equals_sequential(
     known = min(known, frames * 12)
     codes = random_codes(MODEL, batch, known, seed=seed % 1000)
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
-    order = torch.arange(frames * 12)
+    order = MODEL.layout.order(range(frames))
     if shuffle is not None:
         order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(shuffle))]
 
@@ -223,8 +223,8 @@ def test_bad_settings_are_refused(change: dict[str, object]) -> None:
         generate(MODEL, [[5]], seeds=[0], **change)  # type: ignore[arg-type]
 
 
-def test_raster_order_is_the_order_when_none_is_given() -> None:
-    named = generate(MODEL, TEXTS, seeds=[1] * 5, order=torch.arange(36))
+def test_frame_after_frame_is_the_order_when_none_is_given() -> None:
+    named = generate(MODEL, TEXTS, seeds=[1] * 5, order=MODEL.layout.order(range(3)))
     equal(named, generate(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=3))
 
 

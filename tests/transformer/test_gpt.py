@@ -86,7 +86,7 @@ def test_rotation_depends_on_distance_only_and_keeps_length() -> None:
 
     def score(a: list[int], b: list[int]) -> float:
         turned = [
-            rotate(x, *rotary_tables(torch.tensor([[place]]), frequencies)) for x, place in ((q, a), (k, b))
+            rotate(x, *rotary_tables(torch.tensor([[[place]]]), frequencies)) for x, place in ((q, a), (k, b))
         ]
         assert turned[0].norm().item() == pytest.approx(q.norm().item(), rel=1e-6)
         return float((turned[0] * turned[1]).sum())

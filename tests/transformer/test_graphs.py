@@ -109,7 +109,7 @@ def test_replayed_passes_are_the_passes() -> None:
         (4, (1, 30, 50), (0, 2, 3)),
     ):
         x = torch.randn(3, n, config.d_model, generator=generator)
-        cos, sin = model.rotary(torch.randint(0, 9, (3, n, 4), generator=generator))
+        cos, sin = model.rotary(*torch.randint(0, 9, (2, 3, n, 4), generator=generator))
         start, pad = torch.tensor(starts), torch.tensor(pads)
         wanted = stack.run(x, cos, sin, Causal(start=start, pad=pad), plain)
         found = recorded.run(x, cos, sin, Causal(start=start, pad=pad), ours)

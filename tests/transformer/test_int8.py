@@ -58,7 +58,7 @@ def test_hidden_states_are_nearly_those_of_the_exact_weights(model: GPT, stack: 
     config, generator = model.config, torch.Generator().manual_seed(1)
     memory = torch.randn(2, 2, 3, 1, 64, config.head_dim, generator=generator)
     x = torch.randn(3, 6, config.d_model, generator=generator)
-    cos, sin = model.rotary(torch.randint(0, 9, (3, 6, 4), generator=generator))
+    cos, sin = model.rotary(*torch.randint(0, 9, (2, 3, 6, 4), generator=generator))
     mask = Causal(start=torch.tensor([20, 7, 30]), pad=torch.tensor([0, 3, 17]))
     exact, rounded = (
         run(x, cos, sin, mask, [(keys.clone(), values.clone()) for keys, values in memory.unbind()])

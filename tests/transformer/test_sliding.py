@@ -9,7 +9,8 @@ from torch import Tensor
 from kinolenta.errors import ConfigError, ShapeError
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer import Generated, SlidingGeneration, code_log_probs, generate
-from kinolenta.transformer.sliding import window_order, window_times
+from kinolenta.transformer.scan import given_first
+from kinolenta.transformer.sliding import window_times
 from kinolenta.transformer.stack import Stack
 from tests.transformer.tiny import random_codes, tiny_gpt
 
@@ -32,7 +33,6 @@ def slid(
 def test_the_window_holds_the_first_frame_and_the_latest() -> None:
     assert window_times(3, 3) == [0, 2, 3]
     assert window_times(9, 5) == [0, 6, 7, 8, 9]
-    assert window_order(3, 3, 2).tolist() == [0, 1, 4, 5, 6, 7]
 
 
 def test_each_later_frame_is_drawn_from_its_window_at_its_true_time() -> None:
@@ -40,8 +40,9 @@ def test_each_later_frame_is_drawn_from_its_window_at_its_true_time() -> None:
     begun = generate(MODEL, TEXTS, seeds=SEEDS)
     assert torch.equal(made.codes[:, :3], begun.codes)
     for t in range(3, 7):
-        known = made.codes[:, window_times(t, 3)[:-1]].flatten(1)
-        again = generate(MODEL, TEXTS, seeds=SEEDS, known_codes=known, order=window_order(t, 3, 4))
+        order = MODEL.layout.order(window_times(t, 3))
+        known = made.codes.flatten(1)[:, order[:-4]]
+        again = generate(MODEL, TEXTS, seeds=SEEDS, known_codes=known, order=order)
         assert torch.equal(again.codes[:, -1], made.codes[:, t])
 
 
@@ -66,9 +67,27 @@ def test_log_probs_are_those_of_the_windows() -> None:
 def test_given_codes_stay_and_the_rest_follows_them(given: int) -> None:
     known = random_codes(MODEL, 3, 28)[:, :given]
     made = slid(known_codes=known)
-    assert torch.equal(made.codes.flatten(1)[:, :given], known)
-    free = slid()
-    assert given == 28 or not torch.equal(made.codes.flatten(1)[:, given:], free.codes.flatten(1)[:, given:])
+    order = MODEL.layout.order(range(7))
+    standing, free = (clips.codes.flatten(1)[:, order] for clips in (made, slid()))
+    assert torch.equal(standing[:, :given], known)
+    assert given == 28 or not torch.equal(standing[:, given:], free[:, given:])
+
+
+def test_a_beginning_may_have_an_order_of_its_own() -> None:
+    given = torch.zeros(3, 2, 2, dtype=torch.bool)
+    given[0, 1] = True  # the lower row of the first frame
+    order = given_first(MODEL.layout.order(range(3)), given)
+    known = random_codes(MODEL, 3, 2)
+    made, sequential = (
+        slid(known_codes=known, order=order, decoding=decoding) for decoding in ("parallel", "sequential")
+    )
+    assert torch.equal(made.codes, sequential.codes)
+    assert torch.equal(made.codes[:, 0].flatten(1)[:, order[:2]], known)
+    begun = generate(MODEL, TEXTS, seeds=SEEDS, known_codes=known, order=order)
+    assert torch.equal(made.codes[:, :3], begun.codes)
+    nats = code_log_probs(MODEL, TEXTS, made.codes, order)
+    drawn = nats.sum((1, 2, 3)) - nats[:, 0, 1].sum(1)
+    torch.testing.assert_close(drawn, made.log_prob, atol=2e-3, rtol=1e-5)
 
 
 def test_what_a_later_frame_costs_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
