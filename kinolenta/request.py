@@ -114,12 +114,10 @@ class Request:
         }
         frames, texts = self.num_latent_frames, self.text_ids[rows]
         kind = Generation if frames <= config.grid[0] else SlidingGeneration
-        return kind(
-            transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options
-        )
+        return kind(transformer, texts, known_codes=known, order=order, num_latent_frames=frames, **options)
 
     def order(self, layout: SequenceLayout) -> Tensor:
-        """The raster index of each code as they are drawn; of a clip longer than trained, of its beginning."""
+        """The raster index of each code as they are drawn; of a clip longer than trained its beginning's."""
         trained = layout.config.grid[0]
         order = layout.order(range(min(self.num_latent_frames, trained)))
         if self.given is None or len(self.given.given) > trained:

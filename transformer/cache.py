@@ -30,8 +30,8 @@ class KVCache:
     layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
     history: [clips, 1 + num_codes], the codes so far after a "none". codes: the view of it without that.
     earlier: [num_codes], for each code the column of ``history`` that holds what stood one frame earlier.
-    cos, sin: rotary tables of the code slots, [num_codes, h + h_kv, d]. inputs, place_rows, head, stack: tables and
-    weights of the model.
+    cos, sin: rotary tables of the code slots, [num_codes, h + h_kv, d]. inputs, place_rows, head, stack:
+    tables and weights of the model.
     """
 
     layers: list[tuple[Tensor, Tensor]]

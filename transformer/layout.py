@@ -3,8 +3,8 @@
     <bos> left text <eot> | codes | <eov> right text <eos>
 
 Codes stand frame after frame, each in the model's scan, or in any other order that the strip names: given
-ones first, for instance, so that what follows may look at a last frame too. Every code keeps its true place in
-time and space, by its raster index (t * height + h) * width + w.
+ones first, for instance, so that what follows may look at a last frame too. Every code keeps its true place
+in time and space, by its raster index (t * height + h) * width + w.
 
 Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on
 plain integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this
@@ -198,8 +198,8 @@ class SequenceLayout:
         """Places (s, t, h, w) of all slots, as keys and as queries, two tensors [b, s, 4].
 
         Text counts on s with (t, h, w) = 0, codes count on (t, h, w) with s = 0. The right text goes on after
-        text_len + 2, wherever the left one ended. As a query a code stands one place before the one it predicts,
-        in raster order: what lies around that is the same way off, in whichever order places follow.
+        text_len + 2, wherever the left one ended. As a query a code stands in raster order one place
+        before the one it predicts: what lies around that is the same way off, in whichever order they follow.
         """
         index = self.code_index(strip)
         is_code = (index >= 0) & (index < strip.num_codes)

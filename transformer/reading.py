@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinolenta.errors import ConfigError, PromptError, ShapeError, require
+from kinolenta.errors import ConfigError, PromptError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import Strip
@@ -32,8 +32,8 @@ class Reading:
         *,
         order: Tensor | None = None,
     ) -> None:
-        """codes: clips [b, t, h, w] int64, or [b, n] in this order. left_text_ids: a question for each clip; None asks nothing.
-        order: [n], the raster index of each code; None is frame after frame.
+        """codes: clips [b, t, h, w] int64, or [b, n] in this order. left_text_ids: a question for each clip;
+        None asks nothing. order: [n], the raster index of each code; None is frame after frame.
 
         Raises PromptError for texts and ShapeError for codes that the model does not take.
         """
@@ -157,8 +157,8 @@ def code_log_probs(
     """log p(code | text, codes before it), nats, [b, t, h, w] float64; no guidance.
 
     codes: [b, t, h, w] int64, one clip for each text; of one longer than trained, the codes before are those
-    that its window held when it was made. order: [n], the raster index of each code in the order in which they
-    were drawn, of a clip longer than trained those of its beginning; None is frame after frame. Raises
+    that its window held when it was made. order: [n], the raster index of each code in the order in which
+    they were drawn, of a clip longer than trained those of its beginning; None is frame after frame. Raises
     PromptError or ShapeError for bad input.
     """
     layout, trained, per_frame = model.layout, model.config.grid[0], model.config.codes_per_frame

@@ -35,9 +35,9 @@ SCANS = tuple(_TURNS)
 def frame_scan(scan: str, height: int, width: int) -> Tensor:
     """Raster indices of a latent frame's places in the order of a scan, [height * width] int64.
 
-    Places have a turn each, and those of a turn follow in raster order. "checkerboard": the dark squares, then
-    the light ones. "quarters": of every two by two places the upper left, then the lower right, then the
-    upper right, then the lower left.
+    Places have a turn each, and those of a turn follow in raster order. "checkerboard": the dark squares,
+    then the light ones. "quarters": of every two by two places the upper left, then the lower right, then
+    the upper right, then the lower left.
     """
     turn = _TURNS[scan]
     places = [(turn(h, w), h * width + w) for h in range(height) for w in range(width)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinolenta.errors import ConfigError, PromptError, ShapeError
+from kinolenta.errors import ConfigError, PromptError
 from kinolenta.transformer import Reading, code_log_probs, generate, text_log_probs
 from tests.transformer.tiny import random_codes, tiny_gpt
 
