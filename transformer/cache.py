@@ -15,7 +15,7 @@ from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.graphs import GraphedStack, graphed
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.stable import MIN_ROWS, Product, product_of
+from kinolenta.transformer.stable import MIN_ROWS, Product, View, product_of
 from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots
@@ -82,6 +82,10 @@ def prefill(
     cos, sin = model.rotary(*(F.pad(places, (1, 0))[None] for places in (layout.places(order), aims)))
     history = torch.zeros(rows // copies, 1 + num_codes, dtype=torch.int64, device=device)
     history[:, 0] = config.codebook_size
+    if isinstance(model, View):
+        inputs, head = model.tables()
+    else:
+        inputs, head = model.code_inputs(), product_of(model.code_head())
     cache = KVCache(
         layers=[(keys, values) for keys, values in memory.unbind()],
         pad=strip.text_start,
@@ -90,9 +94,9 @@ def prefill(
         earlier=_earlier(order, config.codes_per_frame),
         cos=cos[0],
         sin=sin[0],
-        inputs=model.code_inputs(),
+        inputs=inputs,
         place_rows=model.place_rows(order),
-        head=product_of(model.code_head()),
+        head=head,
         stack=graphed(stack_of(model), memory) if stack is None else stack,
     )
     hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)

@@ -8,6 +8,8 @@ from kinolenta.errors import GenerationError, require
 from kinolenta.transformer.cache import cache_slots
 from kinolenta.transformer.config import GPTConfig
 
+CONTAINER = Path("/sys/fs/cgroup")
+
 
 def needed_bytes(config: GPTConfig, rows: int, num_codes: int, window: int, itemsize: int = 4) -> int:
     """Keys and values of all rows, and the logits and noise of a window (a few copies of each in float32)."""
@@ -25,8 +27,23 @@ def available_bytes(device: torch.device) -> int | None:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    allowed = allowed_bytes(CONTAINER)
+    return min([*found, *([] if allowed is None else [allowed])], default=None)
+
+
+def allowed_bytes(group: Path) -> int | None:
+    """What a container (a Linux control group, version 2) may still take; None where it has no limit."""
+    try:
+        limit, used, details = (
+            (group / f"memory.{name}").read_text().split() for name in ("max", "current", "stat")
+        )
+    except OSError:
+        return None
+    if limit == ["max"]:
+        return None
+    cached = int(details[details.index("inactive_file") + 1])  # of files; given up when it gets tight
+    return max(0, int(limit[0]) - int(used[0]) + cached)
 
 
 def check_memory(config: GPTConfig, rows: int, num_codes: int, window: int, weights: torch.Tensor) -> None:

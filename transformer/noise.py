@@ -16,7 +16,7 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
-MIN_BLOCK = 16  # places whose noise is made at once
+BLOCK = 16  # places whose noise is made at once; of more, what lies between would leave the caches
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -59,7 +59,7 @@ def gumbel(
 class NoiseWindow:
     """Gumbel noise of a few clips for codes that move forward; made once for each place, then dropped.
 
-    Memory: about two windows of noise a clip, however long the clip is.
+    Memory: a window of noise a clip and a little more, however long the clip is.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class NoiseWindow:
         """streams: (seed, candidate) of each clip. window: how many codes one call may ask for. order: [n],
         the raster index of each code, which names its noise, on the device of the logits.
         """
-        self.streams, self.block, self.order = streams, max(window, MIN_BLOCK), order
-        self.slots = 2 * self.block
+        self.streams, self.order = streams, order
+        self.slots = window + BLOCK
         self.made: list[int] | None = None  # one after the last code of each clip whose noise is at hand
         self.values = torch.zeros(len(streams), self.slots, codebook_size, device=order.device)
 
@@ -79,11 +79,11 @@ class NoiseWindow:
             self.made = index[:, 0].tolist()
         for row, last in enumerate(index[:, -1].tolist()):
             while self.made[row] <= last:
-                stop = min(self.made[row] + self.block, len(self.order))
+                stop = min(self.made[row] + BLOCK, len(self.order))
                 some = torch.arange(self.made[row], stop, device=self.order.device)
                 noise = gumbel(*self.streams[row], self.order[some], self.values.shape[-1])
                 self.values[row, some % self.slots] = noise
-                self.made[row] += self.block
+                self.made[row] += BLOCK
         rows = torch.arange(len(index), device=index.device)[:, None]
         return self.values[rows, index % self.slots]
 

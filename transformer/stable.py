@@ -10,14 +10,14 @@ AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
 
 import copy
 from collections.abc import Callable, Hashable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinolenta.transformer.blocks import FeedForward
-from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.gpt import GPT, CodeInputs
 
 MIN_ROWS = 2  # a single row of many inputs takes a matrix-vector routine of its own
 MOST_ELEMENTS = 32768  # PyTorch deals more among threads
@@ -57,11 +57,9 @@ class StableLinear(nn.Linear):
 
     @property
     def product(self) -> Product:
-        weight = self.weight
-        version = None if weight.is_inference() else weight._version  # counts changes in place
-        made_of = weight.data_ptr(), weight.dtype, weight.device, version
+        made_of = _state(self.weight)
         if self._laid_out is None or self._laid_out[0] != made_of:
-            self._laid_out = made_of, product_of(weight)
+            self._laid_out = made_of, product_of(self.weight)
         return self._laid_out[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,6 +92,30 @@ def _even_shares(rows: int, width: int) -> bool:
     return shares <= 1 or rows % shares == 0 or pairs
 
 
+class View(GPT):
+    """A model for decoding; see ``row_stable``. What it makes of its tables is kept until one changes."""
+
+    _made: tuple[Hashable, CodeInputs, Product] | None = None
+
+    def tables(self) -> tuple[CodeInputs, Product]:
+        """``code_inputs``, and the product with ``code_head``."""
+        named = self.named_parameters()
+        made_of = tuple(_state(weight) for name, weight in named if not name.startswith("blocks."))
+        if self._made is None or self._made[0] != made_of:
+            self._made = made_of, self.code_inputs(), product_of(self.code_head())
+        return self._made[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what oneDNN laid out, which can be neither pickled nor copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+
+def _state(weight: Tensor) -> Hashable:
+    """What changes whenever a weight does."""
+    version = None if weight.is_inference() else weight._version  # counts changes in place
+    return weight.data_ptr(), weight.dtype, weight.device, version
+
+
 class PieceByPiece(FeedForward):
     """A feed-forward with ``gated`` for its activation."""
 
@@ -101,11 +123,11 @@ class PieceByPiece(FeedForward):
         return gated(gate, value)
 
 
-def row_stable(model: GPT) -> GPT:
+def row_stable(model: GPT) -> View:
     """A view of the model for decoding: its tensors are shared, and its linear layers multiply by
     ``product_of`` their weights, which are copies. A view is its own view.
     """
-    if isinstance(model.previous_in, StableLinear):
+    if isinstance(model, View):
         return model
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     view = copy.deepcopy(model, shared)  # copies the modules only: it takes the tensors from ``shared``
@@ -115,4 +137,5 @@ def row_stable(model: GPT) -> GPT:
             module.__class__ = StableLinear
         elif isinstance(module, FeedForward):
             module.__class__ = PieceByPiece
-    return view
+    view.__class__ = View
+    return cast(View, view)

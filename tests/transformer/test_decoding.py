@@ -1,6 +1,7 @@
 """Parallel decoding draws what sequential decoding draws, to the last bit, whatever the settings."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from kinolenta.transformer import Generated, GPTConfig, SamplingConfig, generate
 from kinolenta.transformer.cache import decode_window
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.generate import PREVIEW_CODES, Generation
-from kinolenta.transformer.memory import available_bytes, needed_bytes
+from kinolenta.transformer.memory import allowed_bytes, available_bytes, needed_bytes
 from kinolenta.transformer.noise import NoiseWindow, gumbel
 from kinolenta.transformer.precision import with_precision
 from kinolenta.transformer.stable import multiplies
@@ -212,6 +213,23 @@ def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.
     assert 10e6 < demo < 100e6
     assert needed_bytes(GPTConfig(), 32, 320, 32) == 16 * demo
     assert available_bytes(torch.device("cpu")) != 0
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert allowed_bytes(tmp_path) is None  # no such file: no container
+    for name, text in (
+        ("max", "max\n"),
+        ("current", "700\n"),
+        ("stat", "anon 5\ninactive_file 100\nslab 7\n"),
+    ):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert allowed_bytes(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert allowed_bytes(tmp_path) == 400
+    monkeypatch.setattr("kinolenta.transformer.memory.CONTAINER", tmp_path)
+    assert available_bytes(torch.device("cpu")) == 400
+    (tmp_path / "memory.max").write_text("500\n")
+    assert allowed_bytes(tmp_path) == 0
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,28 @@ def test_a_view_notices_that_its_weights_have_changed() -> None:
     assert view.double().previous_in(x.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    "name", ["code_table.own", "previous_in.weight", "place_w", "kind", "code_head.by_digit"]
+)
+def test_tables_are_made_once_and_anew_when_a_weight_has_changed(name: str) -> None:
+    view = row_stable(tiny_gpt())
+    before = view.tables()
+    assert all(one is other for one, other in zip(before, view.tables(), strict=True))
+    with torch.no_grad():
+        view.get_parameter(name).mul_(2.0)
+    x = torch.randn(3, 32)
+    inputs, head = view.tables()
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(inputs, view.code_inputs(), strict=True))
+        torch.testing.assert_close(head(x), view.code_logits(x))
+        kept = [torch.equal(a, b) for a, b in zip(before[0], inputs, strict=True)]
+        assert not all(kept) or not torch.equal(head(x), before[1](x))
+
+
 def test_a_view_can_be_pickled_and_copied() -> None:
     view, x = row_stable(tiny_gpt()), torch.randn(3, 32)
     expected = view.previous_in(x)
+    view.tables()
     for other in (pickle.loads(pickle.dumps(view)), copy.deepcopy(view)):
         assert isinstance(other.previous_in, StableLinear)
         assert torch.equal(other.previous_in(x), expected)
