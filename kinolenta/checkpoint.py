@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinolenta import __version__
-from kinolenta.config import Config
+from kinolenta.config import Config, read_json
 from kinolenta.errors import CheckpointError, ConfigError
 from kinolenta.files import atomic_path, make_folder, sweep_partial, write_json
 
@@ -143,6 +143,11 @@ def load_weights(folder: str | Path, config_class: type[ConfigT]) -> tuple[Confi
     """
     folder = Path(folder)
     config = _load_config(folder / CONFIG_NAME, config_class)
+    if missing := sorted(config.to_dict().keys() - read_json(folder / CONFIG_NAME).keys()):
+        raise CheckpointError(
+            f"{folder / CONFIG_NAME} does not say {missing[0]!r}; another version of kinolenta wrote it. "
+            "Add what the model was trained with."
+        )
     path = folder / WEIGHTS_NAME
     state = {}
     for name, tensor in _load_tensors(path).items():

@@ -11,6 +11,7 @@ from kinolenta.transformer.cache import prefill
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.int8 import Int8Stack
+from kinolenta.transformer.layout import SequenceLayout
 from kinolenta.transformer.memory import check_memory
 from kinolenta.transformer.noise import check_stream
 from kinolenta.transformer.sampler import SamplingConfig
@@ -147,7 +148,7 @@ class Generation:
             MAX_WINDOW,
         )
         num_codes = len(order)
-        known = model.layout.standing(known_codes, order, batch)
+        known = standing_known(model.layout, known_codes, order, batch)
         num_known = known.shape[1]
         window = max(1, min(window_of(decoding, window), num_codes - 1))
         require(
@@ -206,6 +207,13 @@ class Generation:
         return Generated(
             self._clips, log_prob, log_prob_uncond if self._guided else None, self._decoder.passes
         )
+
+
+def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, batch: int) -> Tensor:
+    """Known codes as they stand in this order, [b, k]. Raises ShapeError if there are more than it names."""
+    width = layout.checked_codes(codes, batch).shape[1]
+    require(width <= len(order), ShapeError, "{} codes are known but the clip has {}.", width, len(order))
+    return layout.standing(codes, order, batch)
 
 
 def default_window(rows: int) -> int:

@@ -84,10 +84,9 @@ class GPT(nn.Module):
         """
         config = self.config
         frequencies = rotary_frequencies(config.head_dim, config.rope_theta_text, config.rope_theta_grid)
-        heads = torch.stack((queries, keys), 2)  # b n 2 4
-        counts = torch.tensor((config.n_head, config.n_kv_head), device=keys.device)
-        tables = rotary_tables(heads, frequencies.to(keys.device))
-        cos, sin = (table.to(self.kind.dtype).repeat_interleave(counts, 2) for table in tables)
+        tables = rotary_tables(torch.stack((queries, keys), 2), frequencies.to(keys.device))  # b n 2 d
+        shares = [0] * config.n_head + [1] * config.n_kv_head
+        cos, sin = (table.to(self.kind.dtype)[:, :, shares] for table in tables)
         return cos, sin
 
     def embed(self, strip: Strip, inputs: CodeInputs | None = None) -> Tensor:

@@ -118,7 +118,7 @@ class SequenceLayout:
         Raises PromptError for a bad text, ShapeError for codes of wrong size or value.
         """
         if order is None:
-            given = 0 if codes is None else codes[:1].numel()
+            given = self.checked_codes(codes, len(text_ids)).shape[1]
             order = self.order(range(given // self.config.codes_per_frame + 1))
         flat = self.standing(codes, order, len(text_ids))
         config, num_codes = self.config, flat.shape[1]
@@ -233,6 +233,20 @@ class SequenceLayout:
         t = code_index.div(height * width, rounding_mode="floor")
         row = code_index.div(width, rounding_mode="floor") % height
         return torch.stack((t, row, code_index % width), -1)
+
+    def beginning(self, order: Tensor | None, num_latent_frames: int) -> Tensor:
+        """An order of the codes of the first so many latent frames; the usual one if it is None.
+
+        Raises ShapeError if it names others, or not all of them once.
+        """
+        usual = self.order(range(num_latent_frames))
+        require(
+            order is None or torch.equal(order.cpu().sort().values, usual.sort().values),
+            ShapeError,
+            "order must name every code of the first {} latent frames once.",
+            num_latent_frames,
+        )
+        return usual if order is None else order.cpu()
 
     def standing(self, codes: Tensor | None, order: Tensor, batch: int) -> Tensor:
         """Codes as they stand in a strip of this order [b, m] or [m], [b, n] on the CPU.

@@ -12,9 +12,12 @@ CONTAINER = Path("/sys/fs/cgroup")
 
 
 def needed_bytes(config: GPTConfig, rows: int, num_codes: int, window: int, itemsize: int = 4) -> int:
-    """Keys and values of all rows, and the logits and noise of a window (a few copies of each in float32)."""
+    """Keys and values of all rows, rotary tables of all codes, and the logits and noise of a window (a few
+    copies of each in float32).
+    """
+    tables = 2 * num_codes * (config.n_head + config.n_kv_head) * config.head_dim
     row = config.n_layer * 2 * config.n_kv_head * config.head_dim * cache_slots(config, num_codes)
-    cache = rows * row * itemsize
+    cache = (rows * row + tables) * itemsize
     places = rows * max(window, 32) * config.codebook_size
     return cache + 6 * 4 * places
 
@@ -38,11 +41,11 @@ def allowed_bytes(group: Path) -> int | None:
         limit, used, details = (
             (group / f"memory.{name}").read_text().split() for name in ("max", "current", "stat")
         )
-    except OSError:
+        cached = int(details[details.index("inactive_file") + 1])  # of files; given up when it gets tight
+    except (OSError, ValueError):
         return None
     if limit == ["max"]:
         return None
-    cached = int(details[details.index("inactive_file") + 1])  # of files; given up when it gets tight
     return max(0, int(limit[0]) - int(used[0]) + cached)
 
 

@@ -32,14 +32,17 @@ class Reading:
         *,
         order: Tensor | None = None,
     ) -> None:
-        """codes: clips [b, t, h, w] int64, or [b, n] in this order. left_text_ids: a question for each clip;
-        None asks nothing. order: [n], the raster index of each code; None is frame after frame.
+        """codes: whole clips [b, t, h, w] int64, or [b, n] as they stand in the order. left_text_ids: a
+        question for each clip; None asks nothing. order: [n], the raster index of each code; None is frame
+        after frame.
 
         Raises PromptError for texts and ShapeError for codes that the model does not take.
         """
         config, layout = model.config, model.layout
         left = [()] * len(codes) if left_text_ids is None else left_text_ids
-        order = layout.order(range(codes.shape[1])) if order is None else order
+        if order is None:
+            given = layout.checked_codes(codes, len(left)).shape[1]
+            order = layout.order(range(given // config.codes_per_frame))
         strip = layout.pack_prefill(left, codes, order).to(model.kind.device)
         self.model, self.clips, self.slots = model, len(codes), strip.token_ids.shape[1]
         shape = (config.n_layer, 2, self.clips, config.n_kv_head, self.slots, config.head_dim)
@@ -162,7 +165,7 @@ def code_log_probs(
     PromptError or ShapeError for bad input.
     """
     layout, trained, per_frame = model.layout, model.config.grid[0], model.config.codes_per_frame
-    order = layout.order(range(min(trained, codes.shape[1]))) if order is None else order
+    order = layout.beginning(order, min(trained, codes.shape[1]))
     found = []
     for start in range(0, len(codes), ROWS):
         texts, some = text_ids[start : start + ROWS], codes[start : start + ROWS]

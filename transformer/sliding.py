@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kinolenta.errors import ConfigError, ShapeError, require
-from kinolenta.transformer.generate import MAX_LATENT_FRAMES, Generated, Generation
+from kinolenta.errors import ConfigError, require
+from kinolenta.transformer.generate import MAX_LATENT_FRAMES, Generated, Generation, standing_known
 from kinolenta.transformer.gpt import GPT
 
 
@@ -35,9 +35,9 @@ class SlidingGeneration:
         order: Tensor | None = None,
         **options: Any,
     ) -> None:
-        """known_codes: [b, k] int64, the first k codes of every clip, frame after frame; or, with order, the
-        first of the clip's trained length in that order. options: as in ``generate``. Raises what
-        ``Generation`` does, before anything is drawn.
+        """known_codes: [b, k] int64, the first k codes of every clip; or a beginning, [b, t, h, w].
+        order: of the codes of the beginning, as long as trained, see ``generate``; later frames follow as
+        ever. options: as in ``generate``. Raises what ``Generation`` does, before anything is drawn.
         """
         config = model.config
         self.model, self.text_ids, self.options = model, text_ids, options
@@ -53,14 +53,9 @@ class SlidingGeneration:
         require(self.trained > 1, ConfigError, "a model of single frames cannot make longer clips.")
         self.num_latent_frames = num_latent_frames
         layout = model.layout
-        self.known = layout.standing(known_codes, layout.order(range(MAX_LATENT_FRAMES)), len(text_ids))
-        require(
-            self.known.shape[1] <= num_latent_frames * self.per_frame,
-            ShapeError,
-            "{} codes are known but the clip has {}.",
-            self.known.shape[1],
-            num_latent_frames * self.per_frame,
-        )
+        order = layout.beginning(order, self.trained)
+        whole = torch.cat((order, layout.order(range(self.trained, num_latent_frames))))
+        self.known = standing_known(layout, known_codes, whole, len(text_ids))
         self.codes = torch.zeros(len(text_ids), 0, *config.grid[1:], dtype=torch.int64)
         self.log_prob = torch.zeros(len(text_ids), dtype=torch.float64)
         self.log_prob_uncond: Tensor | None = None

@@ -102,7 +102,8 @@ class View(GPT):
         named = self.named_parameters()
         made_of = tuple(_state(weight) for name, weight in named if not name.startswith("blocks."))
         if self._made is None or self._made[0] != made_of:
-            self._made = made_of, self.code_inputs(), product_of(self.code_head())
+            with torch.no_grad():
+                self._made = made_of, self.code_inputs(), product_of(self.code_head())
         return self._made[1:]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -30,8 +30,9 @@ def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Gener
     _, _, width = config.grid
     steps = torch.tensor([-1, 1, -width, width, -config.codes_per_frame, config.codes_per_frame])
     step = steps[torch.randint(len(steps), (batch, n), generator=generator)]
-    near = strip.numbers((strip.order[:, :n] + step).clamp(min=0))
-    neighbour = codes.gather(1, near.clamp(0, n - 1))
+    near, opposite = (strip.numbers(strip.order[:, :n] + way) for way in (step, -step))
+    near = near.where((near >= 0) & (near < n), opposite)
+    neighbour = codes.gather(1, near.clamp(0, n - 1)).where((near >= 0) & (near < n), codes)
     others = torch.arange(batch)[:, None] + torch.randint(1, max(2, batch), (batch, n), generator=generator)
     other = codes[others % batch, torch.arange(n)]
     replaced = torch.stack((neighbour, other, _near(codes, config, generator))).gather(0, kind[None])[0]

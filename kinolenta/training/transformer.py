@@ -107,7 +107,14 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     model = GPT(config.model)
     start: dict[str, Tensor] = {}
     if config.start is not None:
-        _, start = load_weights(Path(config.start), GPTConfig)
+        started, start = load_weights(Path(config.start), GPTConfig)
+        require(
+            config.start_share == 0 or started.scan == config.model.scan,
+            ConfigError,
+            "start_share mixes weights of one scan; the start has {!r}, the model {!r}. Set it to 0.",
+            started.scan,
+            config.model.scan,
+        )
         load_into(model, start, config.start)
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:

@@ -12,6 +12,7 @@ from kinolenta.errors import ConfigError, KinolentaError, MediaError, PromptErro
 from kinolenta.media import resize, write
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import code_log_probs
+from kinolenta.transformer.scan import given_first
 from tests.end_to_end.test_pipeline import PROMPT, write_model
 
 RNG = np.random.default_rng(0)
@@ -195,10 +196,13 @@ def test_scores_count_what_was_drawn_whatever_leads_it(pipe: VideoPipeline, give
     plain = pipe(PROMPT, guidance_scale=1.0, best_of=2, **given)  # type: ignore[call-overload]
     away = pipe(PROMPT, negative_prompt="синий мяч", **given)  # type: ignore[call-overload]
     known = 0 if not given else 4 * int(given.get("rows", 4))  # type: ignore[call-overload]
+    mask = torch.zeros(3, 4, 4, dtype=torch.bool)
+    mask.view(-1)[:known] = True
+    order = given_first(pipe.transformer.layout.order(range(3)), mask)
     for clip in (guided, plain, away):
         codes = torch.from_numpy(clip.codes)[None].expand(2, -1, -1, -1)
         texts = [pipe.tokenizer.encode(PROMPT), []]
-        nats = code_log_probs(pipe.transformer, texts, codes).flatten(1)[:, known:].sum(1)
+        nats = code_log_probs(pipe.transformer, texts, codes, order).flatten(1)[:, known:].sum(1)
         assert clip.log_prob == pytest.approx(float(nats[0]), abs=1e-3)
         assert clip.score == pytest.approx(float(nats[0] - nats[1]), abs=1e-3)
 

@@ -193,13 +193,14 @@ def test_frames_come_while_later_ones_are_still_to_be_drawn() -> None:
 
 def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
     streams = [(3, 0), (3, 1)]
-    window = NoiseWindow(streams, 10, 4, torch.arange(600))
-    for start in range(0, 500, 3):
-        index = torch.tensor([[start], [start + 40]]) + torch.arange(4)
-        got = window.at(index)
-        for row, stream in enumerate(streams):
-            assert torch.equal(got[row], gumbel(*stream, index[row], 10))
-    assert window.values.shape[1] <= 64
+    for n in (1, 4, 64):
+        window = NoiseWindow(streams, 10, n, torch.arange(603))
+        for start in range(0, 600 - n - 39, 3):
+            index = torch.tensor([[start], [start + 42]]) + torch.arange(n)
+            got = window.at(index)
+            for row, stream in enumerate(streams):
+                assert torch.equal(got[row], gumbel(*stream, index[row], 10))
+        assert int(index.max()) >= 600 and window.values.shape[1] == n + 16
 
 
 def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

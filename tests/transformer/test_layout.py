@@ -138,6 +138,9 @@ def test_bad_codes_are_refused(pack: object) -> None:
     for codes in (torch.tensor([[60]]), torch.tensor([[-1]])):
         with pytest.raises(ShapeError, match=r"codes must lie in 0\.\.59"):
             pack([[5]], codes)  # type: ignore[operator]
+    for codes in ([[1, 2]], 7):
+        with pytest.raises(ShapeError, match="codes must be a tensor"):
+            pack([[5]], codes)  # type: ignore[operator]
     for codes in (torch.zeros(2, 3, dtype=torch.int64), torch.zeros(1, 3), torch.zeros(3, dtype=torch.int64)):
         with pytest.raises(ShapeError, match="a row for each text"):
             pack([[5]], codes)  # type: ignore[operator]

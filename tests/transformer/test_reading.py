@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinolenta.errors import ConfigError, PromptError
+from kinolenta.errors import ConfigError, PromptError, ShapeError
 from kinolenta.transformer import Reading, code_log_probs, generate, text_log_probs
 from tests.transformer.tiny import random_codes, tiny_gpt
 
@@ -30,6 +30,16 @@ def test_scores_are_those_of_the_whole_strip() -> None:
     got = reading.log_probs(TEXTS * 8, clips * 8)  # more rows than are scored at once
     expected = torch.stack([by_hand(QUESTIONS[c], CODES[c], t) for t, c in zip(TEXTS, clips, strict=True)])
     torch.testing.assert_close(got, expected.repeat(8), atol=1e-4, rtol=1e-5)
+
+
+def test_codes_may_come_as_they_stand() -> None:
+    standing = CODES.flatten(1)[:, MODEL.layout.order(range(2))]
+    for found in (Reading(MODEL, standing), Reading(MODEL, standing, order=MODEL.layout.order(range(2)))):
+        assert torch.equal(
+            found.log_probs(TEXTS[:3], range(3)), Reading(MODEL, CODES).log_probs(TEXTS[:3], range(3))
+        )
+    with pytest.raises(ShapeError):
+        Reading(MODEL, CODES[0, 0, 0])
 
 
 def test_texts_about_long_clips_are_the_mean_over_windows_of_their_frames() -> None:

@@ -86,6 +86,16 @@ def test_a_beginning_may_have_an_order_of_its_own() -> None:
     begun = generate(MODEL, TEXTS, seeds=SEEDS, known_codes=known, order=order)
     assert torch.equal(made.codes[:, :3], begun.codes)
     nats = code_log_probs(MODEL, TEXTS, made.codes, order)
+    clips = torch.zeros(3, 1, 2, 2, dtype=torch.int64)
+    clips[:, 0] = made.codes[:, 0]
+    whole = generate(MODEL, TEXTS, seeds=SEEDS, known_codes=clips, order=order)
+    assert torch.equal(whole.codes[:, :1], clips)
+    assert torch.equal(slid(known_codes=clips, order=order).codes[:, :3], whole.codes)
+    for wrong in (order[:-4], order + 4, order[[0, *range(11)]]):
+        with pytest.raises(ShapeError, match="every code of the first 3 latent frames once"):
+            slid(order=wrong)
+        with pytest.raises(ShapeError, match="every code of the first 3 latent frames once"):
+            code_log_probs(MODEL, TEXTS, made.codes, wrong)
     drawn = nats.sum((1, 2, 3)) - nats[:, 0, 1].sum(1)
     torch.testing.assert_close(drawn, made.log_prob, atol=2e-3, rtol=1e-5)
 
@@ -106,7 +116,8 @@ def test_what_a_later_frame_costs_does_not_grow(monkeypatch: pytest.MonkeyPatch)
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"a window slides over 4\.\.1024"):
         SlidingGeneration(MODEL, TEXTS, seeds=SEEDS, num_latent_frames=3)
-    with pytest.raises(ShapeError, match="20 codes are known but the clip has 16"):
-        SlidingGeneration(
-            MODEL, TEXTS, seeds=SEEDS, num_latent_frames=4, known_codes=random_codes(MODEL, 3, 20)
-        )
+    for codes in (random_codes(MODEL, 3, 20), random_codes(MODEL, 3, 20).view(3, 5, 2, 2)):
+        with pytest.raises(ShapeError, match="20 codes are known but the clip has 16"):
+            SlidingGeneration(MODEL, TEXTS, seeds=SEEDS, num_latent_frames=4, known_codes=codes)
+        with pytest.raises(ShapeError, match="20 codes are known but the clip has 12"):
+            generate(MODEL, TEXTS, seeds=SEEDS, known_codes=codes)
