@@ -146,7 +146,8 @@ class GridPrompts:
                 number,
                 filmed,
             )
-            frames = self._fitted(read_image(picture)[None], policy)
+            named = str(picture) if isinstance(picture, (str, Path)) else "picture"
+            frames = self._fitted(read_image(picture)[None], policy, named)
             prompt = self._top(frames, rows) if number == 0 else self._still(frames)
             found.append((number // self.time_stride, prompt))
         return self._joined(found) if found else None
@@ -238,7 +239,8 @@ class GridPrompts:
             self.fps,
         )
         usable = 1 + (min(len(frames), most) - 1) // self.time_stride * self.time_stride  # whole latent ones
-        frames = self._fitted(frames[:usable], policy)
+        named = str(video) if isinstance(video, (str, Path)) else "video"
+        frames = self._fitted(frames[:usable], policy, named)
         codes = self.encode(frames)
         given = torch.ones(codes.shape, dtype=torch.bool)
         return GridPrompt(codes=codes, given=given, frames=frames, pictured=np.ones(usable, dtype=bool))
@@ -262,12 +264,13 @@ class GridPrompts:
         )
         return video[:most]
 
-    def _fitted(self, frames: NDArray[np.uint8], policy: "Policy") -> NDArray[np.uint8]:
+    def _fitted(self, frames: NDArray[np.uint8], policy: "Policy", named: str) -> NDArray[np.uint8]:
         height, width = frames.shape[1:3]
         require(
             max(height, width) <= MAX_ASPECT * min(height, width),
             MediaError,
-            "picture is {}x{} px; one side may be at most {} times the other. Cut a part out of it.",
+            "{} is {}x{} px; one side may be at most {} times the other. Cut a part out of it.",
+            named,
             width,
             height,
             MAX_ASPECT,

@@ -188,8 +188,11 @@ def _decode(file: Any, path: Path, formats: str) -> Iterator[tuple[av.VideoFrame
     try:
         container = av.open(_Bytes(file), "r", options={"format_whitelist": formats})
     except _FOREIGN as error:
-        kind = "a picture" if formats == _IMAGE_FORMATS else "a film"
-        raise MediaError(f"{path} is not {kind} that can be read{_found_instead(path, formats)}.") from error
+        picture = formats == _IMAGE_FORMATS
+        kind, wanted = ("a picture", "PNG or JPEG") if picture else ("a film", "mp4 or webm")
+        raise MediaError(
+            f"{path} is not {kind} that can be read{_found_instead(path, formats)}. Pass a file such as {wanted}."
+        ) from error
     with container:
         if not container.streams.video:
             kinds = sorted({stream.type or "unknown" for stream in container.streams})
