@@ -191,7 +191,8 @@ def _decode(file: Any, path: Path, formats: str) -> Iterator[tuple[av.VideoFrame
         picture = formats == _IMAGE_FORMATS
         kind, wanted = ("a picture", "PNG or JPEG") if picture else ("a film", "mp4 or webm")
         raise MediaError(
-            f"{path} is not {kind} that can be read{_found_instead(path, formats)}. Pass a file such as {wanted}."
+            f"{path} is not {kind} that can be read{_found_instead(path, formats)}. "
+            f"Pass a file such as {wanted}."
         ) from error
     with container:
         if not container.streams.video:
