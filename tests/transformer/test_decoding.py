@@ -212,7 +212,8 @@ def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.
     generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
     demo = needed_bytes(GPTConfig(), 2, 320, 32)
     assert 10e6 < demo < 100e6
-    assert needed_bytes(GPTConfig(), 32, 320, 32) == 16 * demo
+    four, many = (needed_bytes(GPTConfig(), rows, 320, 32) for rows in (4, 32))
+    assert many - demo == 15 * (four - demo) > 0.9 * 15 * demo
     assert available_bytes(torch.device("cpu")) != 0
 
 

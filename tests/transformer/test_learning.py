@@ -23,7 +23,7 @@ def test_overfits_eight_clips_and_generates_them_from_their_captions() -> None:
     model = GPT(config)
     captions = [[5 + i, *[20] * (i % 3), 13 + i // 2] for i in range(8)]
     clips = torch.randint(0, 64, (8, 32), generator=torch.Generator().manual_seed(1))
-    strip = model.layout.pack(captions, clips)
+    strip = model.layout.pack(captions, clips.view(8, 2, 4, 4))
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.95), weight_decay=0.0)
     for _ in range(150):
         optimiser.zero_grad()
