@@ -1,8 +1,11 @@
 """Training of the GPT on codes, captions and questions; ``kinolenta.training.rows`` says what a row holds."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,11 +16,15 @@ from kinolenta.data.codes import open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.corruption import corrupt, draft
+from kinolenta.training.guidance import check_teacher, guided_log_probs
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.loss import right_tokens, strip_loss, text_loss
+
+Teacher: TypeAlias = Callable[[Strip], Tensor]
+"""Log-probabilities that the codes of a strip shall have, [b, n, codebook_size]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,8 @@ class TransformerTrainConfig(Config):
     mixture: shares of the tasks.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
+    teacher: folder of a trained transformer whose logits, guided by teacher_guidance, are learned instead of
+    the codes, see ``kinolenta.training.guidance``; or None. What comes of it is drawn from without guidance.
     text_weight: weight of the right texts' loss, a mean over the batch and the glances together.
     """
 
@@ -49,6 +58,8 @@ class TransformerTrainConfig(Config):
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     corruption: float = 0.0
     draft_window: int = 0
+    teacher: str | None = None
+    teacher_guidance: float = 1.0
     text_weight: float = 0.1
     dtype: str = "float32"
     eval_every: int = 250
@@ -69,6 +80,23 @@ class TransformerTrainConfig(Config):
             "start_share must be 0, or lie between 0 and 1 and have a start; got {} and {}.",
             self.start_share,
             self.start,
+        )
+        require(
+            self.teacher is not None or self.teacher_guidance == 1,
+            ConfigError,
+            "teacher_guidance is {}, but there is no teacher; name one or leave it at 1.",
+            self.teacher_guidance,
+        )
+        require(
+            0 < self.teacher_guidance <= 100,
+            ConfigError,
+            "teacher_guidance is {}; it must be above 0, at most 100.",
+            self.teacher_guidance,
+        )
+        require(
+            self.teacher is None or self.start_share == 0,
+            ConfigError,
+            "start_share would mix guided weights with unguided ones; set it to 0 beside a teacher.",
         )
         require(
             (self.mixture.later == 0) or (self.long_codes is not None and self.long_dev_codes is not None),
@@ -116,6 +144,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
             config.model.scan,
         )
         load_into(model, start, config.start)
+    teacher = _teacher(config)
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:
         trainer.resume()
@@ -132,7 +161,8 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
             strip: Strip = strip, shown: Strip = shown, glances: Strip | None = glances
         ) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                loss = strip_loss(model, strip, shown)
+                taught = teacher(strip) if teacher else None
+                loss = strip_loss(model, strip, shown, taught)
                 text_nats, parts = loss.text_nats, {"text_nats": loss.text_nats.item()}
                 if glances is not None:
                     seen = text_loss(model, glances)
@@ -146,7 +176,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         trainer.step(loss_of)
         if trainer.step_number % config.eval_every == 0 or trainer.step_number == config.steps:
             with trainer.averaged():
-                trainer.log(**evaluate(model, dev, config.eval_clips))
+                trainer.log(**evaluate(model, dev, config.eval_clips, teacher=teacher))
     with trainer.averaged():
         if config.start_share:
             _mix(model, start, config.start_share)
@@ -177,25 +207,33 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
+def evaluate(
+    model: GPT, rows: Rows, num_clips: int, batch: int = 16, teacher: Teacher | None = None
+) -> dict[str, float]:
     """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
     dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
-    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer.
+    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer. With a
+    teacher also dev_taught, the divergence per code from what it says.
     """
     found: dict[str, float] = {}
     count = min(num_clips, len(rows.shard))
     for task in ("plain", "read", *(other for other in TASKS[1:] if getattr(rows.mixture, other))):
-        rng, nats, text_nats = random.Random(f"evaluate/{task}"), [], []
+        rng, nats, text_nats, taught = random.Random(f"evaluate/{task}"), [], [], []
         for start in range(0, count, batch):
             numbers = range(start, min(start + batch, count))
             tasks, dropped = [task] * len(numbers), [task == "read"] * len(numbers)
-            loss = strip_loss(model, rows.strip(tasks, dropped, numbers, rng))
+            strip = rows.strip(tasks, dropped, numbers, rng)
+            loss = strip_loss(model, strip)
             nats.append(loss.code_nats)
+            if teacher and task == "plain":
+                taught.append(strip_loss(model, strip, taught=teacher(strip)).code_nats)
             text_nats.append(loss.text_nats)
         by_frame = torch.stack(nats).mean(0)
         if task == "plain":
             found["dev_nats"] = by_frame.mean().item()
             found |= {f"dev_nats_{t}": value.item() for t, value in enumerate(by_frame)}
+            if teacher:
+                found["dev_taught"] = torch.stack(taught).mean().item()
         else:
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
@@ -209,6 +247,16 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
                 tokens += right_tokens(strip)
             found[f"dev_{name}"] = sums / tokens
     return found
+
+
+def _teacher(config: TransformerTrainConfig) -> Teacher | None:
+    if config.teacher is None:
+        return None
+    taught, weights = load_weights(Path(config.teacher), GPTConfig)
+    check_teacher(taught, config.model)
+    model = GPT(taught)
+    load_into(model, weights, config.teacher)
+    return partial(guided_log_probs, model.eval(), scale=config.teacher_guidance)
 
 
 @torch.no_grad()
