@@ -30,7 +30,7 @@ from kinolenta.request import (
     repeated,
 )
 from kinolenta.tokenizer import TextTokenizer
-from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, code_log_probs, text_log_probs
+from kinolenta.transformer import GPT, GPTConfig, SamplingConfig
 from kinolenta.transformer.generate import MAX_LATENT_FRAMES
 from kinolenta.transformer.precision import check_precision, with_precision
 
@@ -312,16 +312,7 @@ class VideoPipeline:
         for _ in request.frames(generation, rows):
             pass
         made = generation.result()
-        without = made.log_prob_uncond
-        if request.negative_ids is not None or (without is None and request.best_of > 1):
-            order = request.order(self.transformer.layout)
-            nats = code_log_probs(self.transformer, [[]] * len(made.codes), made.codes, order)
-            without = (nats * request.drawn(made.codes.shape[1])).sum((1, 2, 3))
-        said = None
-        if request.best_of > 1:
-            drawn = request.drawn(made.codes.shape[1]).expand(made.codes.shape[1:]).flatten(1).any(1)
-            first = int(drawn.nonzero()[0])
-            said = text_log_probs(self.transformer, request.text_ids[rows], made.codes, first)
+        found = request.log_probs(self.transformer, rows, made)
         return [
             Clip(
                 frames=request.pixels(self._develop(codes)),
@@ -330,9 +321,9 @@ class VideoPipeline:
                 prompt=request.prompts[rows][row],
                 seed=request.seeds[rows][row],
                 candidate=request.candidates[rows][row],
-                score=None if without is None else float(made.log_prob[row] - without[row]),
-                log_prob=float(made.log_prob[row]),
-                text_log_prob=None if said is None else float(said[row]),
+                score=None if found.gain is None else float(found.gain[row]),
+                log_prob=None if found.codes is None else float(found.codes[row]),
+                text_log_prob=None if found.text is None else float(found.text[row]),
                 passes=made.passes,
             )
             for row, codes in enumerate(made.codes)

@@ -4,7 +4,7 @@ import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,16 @@ from kinolenta.errors import ConfigError, require
 from kinolenta.grid import GridPrompt
 from kinolenta.transformer import (
     GPT,
+    Generated,
     Generation,
     Int8Stack,
     SamplingConfig,
     SequenceLayout,
     SlidingGeneration,
+    code_log_probs,
+    text_log_probs,
 )
+from kinolenta.transformer.generate import is_learned
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -61,6 +65,18 @@ class Options(TypedDict, total=False):
     resize_policy: "Policy"
     truncate: bool
     progress: Progress | None
+
+
+class LogProbs(NamedTuple):
+    """What the model thinks of generated clips, [b] float64 each; None where it was not computed.
+
+    codes: log p(codes | prompt) of those that were drawn, at temperature 1 and without guidance; gain: how
+    much that is above log p(codes | nothing); text: log p(prompt | codes).
+    """
+
+    codes: Tensor | None
+    gain: Tensor | None
+    text: Tensor | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,6 +139,28 @@ class Request:
         if self.given is None or len(self.given.given) > trained:
             return order
         return self.given.first(order)
+
+    def log_probs(self, transformer: GPT, rows: slice, made: Generated) -> LogProbs:
+        """As far as drawing has computed them or choosing the best of several asks for them."""
+        chosen, negative = self.best_of > 1, self.negative_ids is not None
+        with_text: Tensor | None = made.log_prob
+        without = None if negative else made.log_prob_uncond
+        drawn = self.drawn(made.codes.shape[1])
+
+        def nats(text_ids: list[list[int]]) -> Tensor:
+            order = self.order(transformer.layout)
+            return (code_log_probs(transformer, text_ids, made.codes, order) * drawn).sum((1, 2, 3))
+
+        if is_learned(transformer.config, self.guidance_scale, negative=negative):
+            with_text = nats(self.text_ids[rows]) if chosen else None
+        if negative or (without is None and chosen):
+            without = nats([[]] * len(made.codes))
+        text = None
+        if chosen:
+            first = int(drawn.expand(made.codes.shape[1:]).flatten(1).any(1).nonzero()[0])
+            text = text_log_probs(transformer, self.text_ids[rows], made.codes, first)
+        gain = None if with_text is None or without is None else with_text - without
+        return LogProbs(with_text, gain, text)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate that the model reads the prompt from most easily; the first of equals."""

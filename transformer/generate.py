@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kinolenta.errors import ConfigError, ShapeError, require
 from kinolenta.transformer.cache import prefill
+from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.int8 import Int8Stack
@@ -29,8 +30,9 @@ class Generated(NamedTuple):
     """A batch of generated clips.
 
     codes: [b, t, h, w] int64, the latent frames of the order, earliest first.
-    log_prob: [b] float64, log p(drawn codes | text, known codes) under the model itself: temperature 1, no
-    guidance. log_prob_uncond: the same without text, None unless guidance computed it.
+    log_prob: [b] float64, log p(drawn codes | text, known codes) by the rows with text: at temperature 1 and
+    without guidance, unless they have learned it. log_prob_uncond: the same by the rows without text, None if
+    there were none.
     passes: how often the transformer ran over windows of codes, and one more for the texts.
     """
 
@@ -69,6 +71,7 @@ def generate(
     first of num_latent_frames on, the trained length unless given.
     sampling, first_sampling: how codes are drawn, and how those of the first latent frame are, if otherwise.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
+    The scale that a model has learned takes no second row (``GPTConfig.learned_guidance``).
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
     decoding: "parallel" draws up to ``window`` codes a pass (by default 32 of a clip, fewer of each in a
     large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or
@@ -137,9 +140,10 @@ class Generation:
             decoding,
             ", ".join(DECODINGS),
         )
-        self._guided = guidance_scale != 1
+        learned = is_learned(config, guidance_scale, negative=negative_text_ids is not None)
+        self._paired = guidance_scale != 1 and not learned
         if window is None:
-            window = default_window(batch * (2 if self._guided else 1))
+            window = default_window(batch * (2 if self._paired else 1))
         require(
             isinstance(window, int) and not isinstance(window, bool) and 1 <= window <= MAX_WINDOW,
             ConfigError,
@@ -152,7 +156,7 @@ class Generation:
         num_known = known.shape[1]
         window = max(1, min(window_of(decoding, window), num_codes - 1))
         require(
-            negative_text_ids is None or (self._guided and len(negative_text_ids) == batch),
+            negative_text_ids is None or (self._paired and len(negative_text_ids) == batch),
             ConfigError,
             "negative texts need guidance (a guidance_scale other than 1), and one for each text.",
         )
@@ -162,13 +166,14 @@ class Generation:
             "int8 was made of another model; pass int8_stack_of of this one.",
         )
         texts, copies = [*text_ids], 1
-        if self._guided:
+        if self._paired:
             negative = [()] * batch if negative_text_ids is None else negative_text_ids
             texts, copies = [*texts, *negative], 2
         elif batch * window < MIN_ROWS:
             texts, copies = texts * MIN_ROWS, MIN_ROWS
         check_memory(config, len(texts), num_codes, window, model.kind)
-        strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
+        strip = model.layout.pack_prefill(texts, order=order)
+        strip = (model.layout.guided(strip) if learned else strip).to(model.kind.device)
         model = row_stable(model)
         cache, logits = prefill(model, strip, copies, int8)
         cache.codes[:, :num_known] = known.to(cache.codes.device)
@@ -181,7 +186,7 @@ class Generation:
             num_known=num_known,
             sampling=sampling or SamplingConfig(),
             first_sampling=first_sampling,
-            guidance_scale=guidance_scale if self._guided else None,
+            guidance_scale=guidance_scale if self._paired else None,
             window=window,
             least=PREVIEW_CODES if decoding == "preview" else 1,
         )
@@ -205,7 +210,7 @@ class Generation:
         """The clips, when ``frames`` is exhausted."""
         log_prob, log_prob_uncond = self._decoder.log_probs.sum(-1)
         return Generated(
-            self._clips, log_prob, log_prob_uncond if self._guided else None, self._decoder.passes
+            self._clips, log_prob, log_prob_uncond if self._paired else None, self._decoder.passes
         )
 
 
@@ -214,6 +219,11 @@ def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, 
     width = layout.checked_codes(codes, batch).shape[1]
     require(width <= len(order), ShapeError, "{} codes are known but the clip has {}.", width, len(order))
     return layout.standing(codes, order, batch)
+
+
+def is_learned(config: GPTConfig, guidance_scale: float, *, negative: bool) -> bool:
+    """Whether the model has learned this guidance, so that it takes no second row."""
+    return guidance_scale == config.learned_guidance and not negative
 
 
 def default_window(rows: int) -> int:

@@ -1,7 +1,8 @@
-"""Guidance learned: what a teacher draws from two rows, with text and without, its pupil draws from one.
+"""Guidance learned: what a model draws from two rows, with text and without, it learns to draw from one.
 
-Meng et al. 2023, arXiv:2210.03142, did it for diffusion models. Here the pupil's logits of a code are trained
-towards those that guidance makes of the teacher's, so that drawing needs half of the rows.
+Meng et al. 2023, arXiv:2210.03142, did it for diffusion models, with a teacher and a pupil. Here both are
+one model: rows marked for it (``SequenceLayout.guided``) are trained towards the logits that guidance makes
+of its plain rows, which go on learning from codes.
 """
 
 import torch
@@ -9,37 +10,39 @@ from torch import Tensor
 
 from kinolenta.errors import ConfigError, require
 from kinolenta.transformer import GPT, GPTConfig, Strip
+from kinolenta.transformer.loss import strip_loss
 
-_SHARED = ("scan", "grid", "codebook_size", "text_vocab_size", "text_len")
+
+def guidance_nats(model: GPT, strip: Strip, shown: Strip | None = None) -> Tensor:
+    """Mean divergence per code of the marked rows from the guided plain ones, KL(plain || marked), in nats.
+
+    strip: captions and codes, as ``SequenceLayout.pack`` gives them. shown: what the marked rows see instead,
+    marked as well, see ``strip_loss``.
+    """
+    guided = model.layout.guided
+    return strip_loss(model, guided(strip), shown, guided_log_probs(model, strip)).code_nats.mean()
 
 
 @torch.no_grad()
-def guided_log_probs(teacher: GPT, strip: Strip, scale: float) -> Tensor:
-    """Log-probabilities of every code as guidance draws it, [b, n, codebook_size] float32.
-
-    Rows that a caption leads get uncond + scale * (cond - uncond); rows with text on the right, which hold no
-    caption on the left, get the teacher's own.
+def guided_log_probs(model: GPT, strip: Strip) -> Tensor:
+    """Log-probabilities of every code as guidance of the scale to be learned draws it, [b, n, codebook_size]
+    float32.
     """
-    found = teacher.layout.unpack(strip)
-    led = [row for row, right in enumerate(found.right) if right is None]
-    logits = _code_logits(teacher, strip)
-    if led:
-        bare = teacher.layout.pack([()] * len(led), found.codes[led], order=strip.order[led])
-        uncond = _code_logits(teacher, bare)
-        logits[led] = uncond.lerp(logits[led], scale)
-    return logits.log_softmax(-1)
+    scale = model.config.learned_guidance
+    assert scale is not None
+    found = model.layout.unpack(strip)
+    bare = model.layout.pack([()] * len(found.left), found.codes, order=strip.order)
+    return _code_logits(model, bare).lerp(_code_logits(model, strip), scale).log_softmax(-1)
 
 
-def check_teacher(teacher: GPTConfig, model: GPTConfig) -> None:
-    """Raises ConfigError unless both read the same strips."""
-    theirs, ours = ([getattr(config, name) for name in _SHARED] for config in (teacher, model))
+def check_guidance(config: GPTConfig, rows: int) -> None:
+    """Raises ConfigError unless rows to learn guidance from go with a scale to learn."""
     require(
-        theirs == ours,
+        (rows > 0) == (config.learned_guidance is not None),
         ConfigError,
-        "teacher and model must agree in {}; the teacher has {}, the model {}.",
-        ", ".join(_SHARED),
-        theirs,
-        ours,
+        "mixture.guided is {} and model.learned_guidance {}; rows to learn from and a scale go together.",
+        rows,
+        config.learned_guidance,
     )
 
 

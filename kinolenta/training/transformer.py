@@ -1,11 +1,8 @@
 """Training of the GPT on codes, captions and questions; ``kinolenta.training.rows`` says what a row holds."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,15 +13,12 @@ from kinolenta.data.codes import open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.corruption import corrupt, draft
-from kinolenta.training.guidance import check_teacher, guided_log_probs
+from kinolenta.training.guidance import check_guidance, guidance_nats
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.loss import right_tokens, strip_loss, text_loss
-
-Teacher: TypeAlias = Callable[[Strip], Tensor]
-"""Log-probabilities that the codes of a strip shall have, [b, n, codebook_size]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +32,6 @@ class TransformerTrainConfig(Config):
     mixture: shares of the tasks.
     corruption: largest share of a row's codes that the model sees wrong, see ``corrupt``.
     draft_window: codes in a row that half of the rows show as the model would draw them, see ``draft``.
-    teacher: folder of a trained transformer whose logits, guided by teacher_guidance, are learned instead of
-    the codes, see ``kinolenta.training.guidance``; or None. What comes of it is drawn from without guidance.
     text_weight: weight of the right texts' loss, a mean over the batch and the glances together.
     """
 
@@ -58,8 +50,6 @@ class TransformerTrainConfig(Config):
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     corruption: float = 0.0
     draft_window: int = 0
-    teacher: str | None = None
-    teacher_guidance: float = 1.0
     text_weight: float = 0.1
     dtype: str = "float32"
     eval_every: int = 250
@@ -82,23 +72,6 @@ class TransformerTrainConfig(Config):
             self.start,
         )
         require(
-            self.teacher is not None or self.teacher_guidance == 1,
-            ConfigError,
-            "teacher_guidance is {}, but there is no teacher; name one or leave it at 1.",
-            self.teacher_guidance,
-        )
-        require(
-            0 < self.teacher_guidance <= 100,
-            ConfigError,
-            "teacher_guidance is {}; it must be above 0, at most 100.",
-            self.teacher_guidance,
-        )
-        require(
-            self.teacher is None or self.start_share == 0,
-            ConfigError,
-            "start_share would mix guided weights with unguided ones; set it to 0 beside a teacher.",
-        )
-        require(
             (self.mixture.later == 0) or (self.long_codes is not None and self.long_dev_codes is not None),
             ConfigError,
             "rows of the task later need long_codes and long_dev_codes; encode clips of more frames.",
@@ -108,6 +81,7 @@ class TransformerTrainConfig(Config):
             ConfigError,
             "wandering_codes are for glances; set mixture.glances above 0 or leave them out.",
         )
+        check_guidance(self.model, self.mixture.guided)
         require(
             0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
         )
@@ -137,46 +111,54 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     if config.start is not None:
         started, start = load_weights(Path(config.start), GPTConfig)
         require(
-            config.start_share == 0 or started.scan == config.model.scan,
+            config.start_share == 0 or _habits(started) == _habits(config.model),
             ConfigError,
-            "start_share mixes weights of one scan; the start has {!r}, the model {!r}. Set it to 0.",
-            started.scan,
-            config.model.scan,
+            "start_share mixes weights of one scan and learned_guidance; the start has {}, the model {}. Set "
+            "it to 0.",
+            _habits(started),
+            _habits(config.model),
         )
         load_into(model, start, config.start)
-    teacher = _teacher(config)
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:
         trainer.resume()
     for step in trainer.steps("GPT"):
         strip = rows.batch(step, config.batch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
-        shown = draft(model, shown, config.draft_window, generator) if config.draft_window else shown
-        glances = None
+        shown = _marred(config, model, strip, generator)
+        glances = guided = None
         if config.mixture.glances:
             glances = rows.glances(random.Random(f"{config.seed}/{step}/glance"), config.mixture.glances)
+        if config.mixture.guided:
+            guided = rows.guided(random.Random(f"{config.seed}/{step}/guided"), config.mixture.guided)
+        slips = None if guided is None else _marred(config, model, model.layout.guided(guided), generator)
 
         def loss_of(
-            strip: Strip = strip, shown: Strip = shown, glances: Strip | None = glances
+            strip: Strip = strip,
+            shown: Strip = shown,
+            glances: Strip | None = glances,
+            guided: Strip | None = guided,
+            slips: Strip | None = slips,
         ) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                taught = teacher(strip) if teacher else None
-                loss = strip_loss(model, strip, shown, taught)
+                loss = strip_loss(model, strip, shown)
                 text_nats, parts = loss.text_nats, {"text_nats": loss.text_nats.item()}
                 if glances is not None:
                     seen = text_loss(model, glances)
                     parts["glance_nats"] = seen.item()
                     share = right_tokens(glances) / (right_tokens(glances) + right_tokens(strip))
                     text_nats = share * seen + (1 - share) * text_nats
+                apart = 0.0 if guided is None else guidance_nats(model, guided, slips)
             code_nats = loss.code_nats.mean()
-            total = code_nats + config.text_weight * text_nats + 1e-4 * loss.z_loss
+            total = code_nats + apart + config.text_weight * text_nats + 1e-4 * loss.z_loss
+            if isinstance(apart, Tensor):
+                parts["guided_nats"] = apart.item()
             return total, {"code_nats": code_nats.item(), **parts}
 
         trainer.step(loss_of)
         if trainer.step_number % config.eval_every == 0 or trainer.step_number == config.steps:
             with trainer.averaged():
-                trainer.log(**evaluate(model, dev, config.eval_clips, teacher=teacher))
+                trainer.log(**evaluate(model, dev, config.eval_clips))
     with trainer.averaged():
         if config.start_share:
             _mix(model, start, config.start_share)
@@ -207,36 +189,34 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: GPT, rows: Rows, num_clips: int, batch: int = 16, teacher: Teacher | None = None
-) -> dict[str, float]:
+def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
     """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
     dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
-    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer. With a
-    teacher also dev_taught, the divergence per code from what it says.
+    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer;
+    dev_guided, per code, see ``guidance_nats``.
     """
     found: dict[str, float] = {}
     count = min(num_clips, len(rows.shard))
     for task in ("plain", "read", *(other for other in TASKS[1:] if getattr(rows.mixture, other))):
-        rng, nats, text_nats, taught = random.Random(f"evaluate/{task}"), [], [], []
+        rng, nats, text_nats = random.Random(f"evaluate/{task}"), [], []
         for start in range(0, count, batch):
             numbers = range(start, min(start + batch, count))
             tasks, dropped = [task] * len(numbers), [task == "read"] * len(numbers)
-            strip = rows.strip(tasks, dropped, numbers, rng)
-            loss = strip_loss(model, strip)
+            loss = strip_loss(model, rows.strip(tasks, dropped, numbers, rng))
             nats.append(loss.code_nats)
-            if teacher and task == "plain":
-                taught.append(strip_loss(model, strip, taught=teacher(strip)).code_nats)
             text_nats.append(loss.text_nats)
         by_frame = torch.stack(nats).mean(0)
         if task == "plain":
             found["dev_nats"] = by_frame.mean().item()
             found |= {f"dev_nats_{t}": value.item() for t, value in enumerate(by_frame)}
-            if teacher:
-                found["dev_taught"] = torch.stack(taught).mean().item()
         else:
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
+    if rows.mixture.guided:
+        rng = random.Random("evaluate/guided")
+        sizes = [min(batch, count - start) for start in range(0, count, batch)]
+        apart = [guidance_nats(model, rows.guided(rng, size)).item() * size for size in sizes]
+        found["dev_guided"] = sum(apart) / count
     if rows.mixture.glances:
         for name, whole in (("glance", False), ("look", True)):
             rng, sums, tokens = random.Random(f"evaluate/{name}"), 0.0, 0
@@ -249,14 +229,15 @@ def evaluate(
     return found
 
 
-def _teacher(config: TransformerTrainConfig) -> Teacher | None:
-    if config.teacher is None:
-        return None
-    taught, weights = load_weights(Path(config.teacher), GPTConfig)
-    check_teacher(taught, config.model)
-    model = GPT(taught)
-    load_into(model, weights, config.teacher)
-    return partial(guided_log_probs, model.eval(), scale=config.teacher_guidance)
+def _marred(config: TransformerTrainConfig, model: GPT, strip: Strip, generator: torch.Generator) -> Strip:
+    """What the model sees of a strip: some codes wrong, some its own."""
+    shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
+    return draft(model, shown, config.draft_window, generator) if config.draft_window else shown
+
+
+def _habits(config: GPTConfig) -> tuple[str, float | None]:
+    """What weights are bound to beside their sizes."""
+    return config.scan, config.learned_guidance
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from kinolenta.transformer.precision import with_precision
 from kinolenta.transformer.stable import multiplies
 from tests.transformer.tiny import random_codes, tiny_gpt
 
-MODEL = tiny_gpt()
+MODEL = tiny_gpt(learned_guidance=3.0)
 MODELS = {"float32": MODEL}
 if multiplies(torch.bfloat16):
     MODELS["bfloat16"], _ = with_precision(MODEL, "bfloat16")
@@ -41,7 +41,7 @@ def equal(one: Generated, other: Generated) -> None:
     known=st.sampled_from([0, 1, 2, 7, 12, 35, 36]),
     frames=st.integers(1, 3),
     shuffle=st.none() | st.integers(0, 99),
-    guidance_scale=st.sampled_from([1.0, 0.0, 2.5]),
+    guidance_scale=st.sampled_from([1.0, 0.0, 2.5, 3.0]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_k=st.sampled_from([None, 1, 7]),
     top_p=st.sampled_from([None, 0.5, 0.95]),
