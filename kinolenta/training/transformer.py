@@ -1,5 +1,6 @@
 """Training of the GPT on codes, captions and questions; ``kinolenta.training.rows`` says what a row holds."""
 
+import copy
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from kinolenta.data.codes import open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.corruption import corrupt, draft
-from kinolenta.training.guidance import check_guidance, guidance_nats
+from kinolenta.training.guidance import guidance_nats
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
@@ -81,7 +82,18 @@ class TransformerTrainConfig(Config):
             ConfigError,
             "wandering_codes are for glances; set mixture.glances above 0 or leave them out.",
         )
-        check_guidance(self.model, self.mixture.guided)
+        require(
+            (self.mixture.guided > 0) == (self.model.learned_guidance is not None),
+            ConfigError,
+            "mixture.guided is {} and model.learned_guidance {}; rows to learn from and a scale go together.",
+            self.mixture.guided,
+            self.model.learned_guidance,
+        )
+        require(
+            self.mixture.guided == 0 or self.start is not None,
+            ConfigError,
+            "guidance is learned from the model that training starts from; name it as start.",
+        )
         require(
             0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
         )
@@ -119,6 +131,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
             _habits(config.model),
         )
         load_into(model, start, config.start)
+    teacher = copy.deepcopy(model).requires_grad_(False) if config.mixture.guided else None
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:
         trainer.resume()
@@ -148,7 +161,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
                     parts["glance_nats"] = seen.item()
                     share = right_tokens(glances) / (right_tokens(glances) + right_tokens(strip))
                     text_nats = share * seen + (1 - share) * text_nats
-                apart = 0.0 if guided is None else guidance_nats(model, guided, slips)
+                apart = guidance_nats(model, teacher, guided, slips) if teacher and guided else 0.0
             code_nats = loss.code_nats.mean()
             total = code_nats + apart + config.text_weight * text_nats + 1e-4 * loss.z_loss
             if isinstance(apart, Tensor):
@@ -158,11 +171,11 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         trainer.step(loss_of)
         if trainer.step_number % config.eval_every == 0 or trainer.step_number == config.steps:
             with trainer.averaged():
-                trainer.log(**evaluate(model, dev, config.eval_clips))
+                trainer.log(**evaluate(model, dev, config.eval_clips, teacher=teacher))
     with trainer.averaged():
         if config.start_share:
             _mix(model, start, config.start_share)
-            left = evaluate(model, dev, config.eval_clips)
+            left = evaluate(model, dev, config.eval_clips, teacher=teacher)
             trainer.log(**{f"mixed_{name}": value for name, value in left.items()})
         save_weights(out / "model", config.model, model.state_dict(), dtype=torch.float16)
     return out / "model"
@@ -189,11 +202,13 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 
 
 @torch.inference_mode()
-def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
+def evaluate(
+    model: GPT, rows: Rows, num_clips: int, batch: int = 16, teacher: GPT | None = None
+) -> dict[str, float]:
     """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
     dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
     per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer;
-    dev_guided, per code, see ``guidance_nats``.
+    with a teacher dev_guided, per code, see ``guidance_nats``.
     """
     found: dict[str, float] = {}
     count = min(num_clips, len(rows.shard))
@@ -212,10 +227,10 @@ def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[st
         else:
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
-    if rows.mixture.guided:
+    if teacher is not None:
         rng = random.Random("evaluate/guided")
         sizes = [min(batch, count - start) for start in range(0, count, batch)]
-        apart = [guidance_nats(model, rows.guided(rng, size)).item() * size for size in sizes]
+        apart = [guidance_nats(model, teacher, rows.guided(rng, size)).item() * size for size in sizes]
         found["dev_guided"] = sum(apart) / count
     if rows.mixture.glances:
         for name, whole in (("glance", False), ("look", True)):

@@ -9,7 +9,7 @@ import torch
 from kinolenta.errors import ConfigError
 from kinolenta.training.guidance import guidance_nats, guided_log_probs
 from kinolenta.training.loop import LOG_FILE
-from kinolenta.training.transformer import TransformerTrainConfig, train
+from kinolenta.training.transformer import train
 from tests.training.test_transformer_training import small_config, small_shard
 from tests.transformer.tiny import random_codes, tiny_gpt
 
@@ -25,7 +25,7 @@ def own_log_probs(text: list[int], codes: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def test_the_goal_is_what_guidance_makes_of_plain_rows() -> None:
-    got = guided_log_probs(MODEL, MODEL.layout.pack(TEXTS, CODES))
+    got = guided_log_probs(MODEL, MODEL.layout.pack(TEXTS, CODES), 3.0)
     for row, (text, codes) in enumerate(zip(TEXTS, CODES, strict=True)):
         cond, bare = own_log_probs(text, codes), own_log_probs([], codes)
         expected = (bare + 3 * (cond - bare)).log_softmax(-1)
@@ -39,35 +39,35 @@ def test_the_loss_is_the_divergence_of_marked_rows_from_it() -> None:
     marked = MODEL.layout.guided(strip)
     slots = MODEL.layout.code_slots(strip) - 1
     said = MODEL.code_logits(MODEL(marked)[torch.arange(2)[:, None], slots]).log_softmax(-1)
-    goal = guided_log_probs(MODEL, strip)
-    torch.testing.assert_close(guidance_nats(MODEL, strip), (goal.exp() * (goal - said)).sum(-1).mean())
+    teacher = tiny_gpt(grid=(3, 3, 4))
+    goal = guided_log_probs(teacher, strip, 3.0)
+    got = guidance_nats(MODEL, teacher, strip)
+    torch.testing.assert_close(got, (goal.exp() * (goal - said)).sum(-1).mean())
 
 
-def trained(tmp_path: Path, **changes: object) -> list[float]:
-    """dev_guided on the way of a small model."""
+def trained(tmp_path: Path, scale: float, guided: int, **changes: object) -> list[float]:
+    """dev_guided on the way of a small model that starts from its teacher."""
     small_shard(tmp_path / "codes")
-    plain = small_config(tmp_path, **changes)
-    rates = {"learning_rate": 0.02, "muon_learning_rate": 0.02}
-    config = TransformerTrainConfig.from_dict(plain.to_dict() | {"optim": plain.optim.to_dict() | rates})
-    train(config, tmp_path / "run")
+    rates = {"warmup_steps": 2, "save_every": 50, "learning_rate": 0.02, "muon_learning_rate": 0.02}
+    first = small_config(tmp_path, steps=60, mixture={"caption_dropout": 0.5}, optim=rates)
+    start = train(first, tmp_path / "start")
+    sizes = first.model.to_dict() | {"learned_guidance": scale}
+    mixture = {"caption_dropout": 0.5, "guided": guided, "given": 0.5}
+    train(
+        small_config(tmp_path, model=sizes, start=str(start), mixture=mixture, optim=rates, **changes),
+        tmp_path / "run",
+    )
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG_FILE).read_text().splitlines()]
     return [line["dev_guided"] for line in lines if "dev_guided" in line]
 
 
 def test_marked_rows_learn_to_draw_what_guidance_draws(tmp_path: Path) -> None:
-    sizes = small_config(tmp_path).model.to_dict() | {"learned_guidance": 3.0}
-    mixture = {"caption_dropout": 0.5, "guided": 4}
-    apart = trained(tmp_path, steps=200, eval_every=20, mixture=mixture, model=sizes)
-    assert apart[-1] < 0.3 * max(apart)
+    apart = trained(tmp_path, 3.0, 4, steps=150, eval_every=5)
+    assert apart[-1] < 0.3 * apart[0]
 
 
 def test_drafts_and_wrong_codes_are_shown_in_marked_rows_too(tmp_path: Path) -> None:
-    sizes = small_config(tmp_path).model.to_dict() | {"learned_guidance": 2.0}
-    mixture = {"guided": 2, "given": 0.5}
-    apart = trained(
-        tmp_path, steps=4, eval_every=2, mixture=mixture, model=sizes, corruption=0.5, draft_window=4
-    )
-    assert len(apart) == 2
+    assert len(trained(tmp_path, 2.0, 2, steps=4, eval_every=2, corruption=0.5, draft_window=4)) == 2
 
 
 @pytest.mark.parametrize(("rows", "scale"), [(4, None), (0, 3.0)])
@@ -75,3 +75,9 @@ def test_rows_and_scale_go_together(rows: int, scale: float | None, tmp_path: Pa
     sizes = small_config(tmp_path).model.to_dict() | {"learned_guidance": scale}
     with pytest.raises(ConfigError, match="go together"):
         small_config(tmp_path, mixture={"guided": rows}, model=sizes)
+
+
+def test_there_is_no_guidance_to_learn_without_a_start(tmp_path: Path) -> None:
+    sizes = small_config(tmp_path).model.to_dict() | {"learned_guidance": 3.0}
+    with pytest.raises(ConfigError, match="name it as start"):
+        small_config(tmp_path, mixture={"guided": 4}, model=sizes)
