@@ -1,7 +1,7 @@
 """Guidance learned: what a model draws from two rows, with text and without, it learns to draw from one.
 
-Meng et al. 2023, arXiv:2210.03142, did it for diffusion models. The teacher is the model that training starts
-from, and stays as it is: towards the logits that guidance makes of its rows, rows marked for it
+Meng et al. 2023, arXiv:2210.03142, did it for diffusion models. The teacher is the model that training
+starts from, and stays as it is: towards the logits that guidance makes of its rows, rows marked for it
 (``SequenceLayout.guided``) are trained, while plain rows go on learning from codes. Towards its own plain
 rows, as they learn, a model runs away: guidance multiplies whatever changes in them.
 """

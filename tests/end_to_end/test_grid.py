@@ -13,7 +13,7 @@ from kinolenta.media import resize, write
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import code_log_probs
 from kinolenta.transformer.scan import given_first
-from tests.end_to_end.test_pipeline import PROMPT, write_model
+from tests.end_to_end.test_pipeline import PROMPT, TRANSFORMER, write_model
 
 RNG = np.random.default_rng(0)
 FILM = RNG.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)  # as long as a clip of this model
@@ -209,6 +209,19 @@ def test_scores_count_what_was_drawn_whatever_leads_it(pipe: VideoPipeline, give
         nats = code_log_probs(pipe.transformer, texts, codes, order).flatten(1)[:, known:].sum(1)
         assert clip.log_prob == pytest.approx(float(nats[0]), abs=1e-3)
         assert clip.score == pytest.approx(float(nats[0] - nats[1]), abs=1e-3)
+
+
+def test_scores_of_learned_guidance_are_of_plain_rows_and_computed_for_a_choice(tmp_path: Path) -> None:
+    pipe = VideoPipeline.from_pretrained(write_model(tmp_path, replace(TRANSFORMER, learned_guidance=3.0)))
+    alone = pipe(PROMPT)
+    assert alone.score is None and alone.log_prob is None
+    best = pipe(PROMPT, best_of=2, scorer=lambda clip: -clip.candidate)
+    assert np.array_equal(best.codes, alone.codes)
+    [score] = pipe.score(best, PROMPT)
+    assert best.score == pytest.approx(score.gain, abs=1e-3)
+    assert best.text_log_prob == pytest.approx(score.text_log_prob, abs=1e-3)
+    assert pipe(PROMPT, negative_prompt="синий мяч").score is not None
+    assert np.array_equal(pipe(None, seed=2).codes, pipe(None, seed=2, guidance_scale=1.0).codes)
 
 
 @pytest.mark.parametrize(

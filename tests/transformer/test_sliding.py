@@ -14,7 +14,7 @@ from kinolenta.transformer.sliding import window_times
 from kinolenta.transformer.stack import Stack
 from tests.transformer.tiny import random_codes, tiny_gpt
 
-MODEL = tiny_gpt(grid=(3, 2, 2))
+MODEL = tiny_gpt(grid=(3, 2, 2), learned_guidance=3.0)
 TEXTS = [[5, 6, 7], [8], []]
 SEEDS = [3, 4, 3]
 
@@ -46,7 +46,7 @@ def test_each_later_frame_is_drawn_from_its_window_at_its_true_time() -> None:
         assert torch.equal(again.codes[:, -1], made.codes[:, t])
 
 
-@pytest.mark.parametrize("options", [{}, {"guidance_scale": 2.0}])
+@pytest.mark.parametrize("options", [{}, {"guidance_scale": 2.0}, {"guidance_scale": 3.0}])
 def test_a_long_clip_is_the_same_alone_sequential_and_longer(options: dict[str, object]) -> None:
     made = slid(**options)
     for row in range(3):
