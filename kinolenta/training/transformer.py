@@ -125,8 +125,8 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         require(
             config.start_share == 0 or _habits(started) == _habits(config.model),
             ConfigError,
-            "start_share mixes weights of one scan and learned_guidance; the start has {}, the model {}. Set "
-            "it to 0.",
+            "start_share mixes weights of one scan, with learned guidance or without; the start has {}, the "
+            "model {}. Set it to 0.",
             _habits(started),
             _habits(config.model),
         )
@@ -250,9 +250,9 @@ def _marred(config: TransformerTrainConfig, model: GPT, strip: Strip, generator:
     return draft(model, shown, config.draft_window, generator) if config.draft_window else shown
 
 
-def _habits(config: GPTConfig) -> tuple[str, float | None]:
-    """What weights are bound to beside their sizes."""
-    return config.scan, config.learned_guidance
+def _habits(config: GPTConfig) -> str:
+    """What weights are bound to beside their sizes; near scales of guidance are much alike."""
+    return f"{config.scan}, {'no' if config.learned_guidance is None else 'learned'} guidance"
 
 
 @torch.no_grad()
