@@ -29,7 +29,7 @@ from kinolenta.transformer.precision import PRECISIONS
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"guidance_scale": 1.0},
-    {"guidance_scale": 2.0, "temperature": 0.8},
+    {"guidance_scale": 3.0, "temperature": 0.8},
     {"guidance_scale": 1.0, "top_k": 200},
     {"top_p": 0.95},
     {"guidance_scale": 1.0, "temperature": 1.2},

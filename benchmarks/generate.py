@@ -44,8 +44,6 @@ PROMPTS = (
     "красное яблоко исчезает на белом фоне",
     "собака подпрыгивает на снегу",
 )
-# 3 is the guidance that the demo has learned, 2.9 takes two rows
-CASES = (("guided", 3.0), ("in two rows", 2.9), ("unguided", 1.0))
 DECODINGS: dict[str, dict[str, Any]] = {
     "sequential": {"decoding": "sequential"},
     "parallel": {},
@@ -105,6 +103,13 @@ def compare(
     return timed
 
 
+def cases(pipe: VideoPipeline) -> dict[str, float]:
+    """Scales of guidance: the model's own, if that is learned another beside it, and none."""
+    own = pipe.index.defaults.guidance_scale
+    learned = {"in two rows": own + 0.1} if own == pipe.transformer.config.learned_guidance else {}
+    return {"guided": own, **learned, "unguided": 1.0}
+
+
 def places(pipe: VideoPipeline, name: str, batch: int, scale: float) -> int:
     """Codes that a pass looks at, guidance that was not learned counted twice."""
     paired = scale != 1 and not is_learned(pipe.transformer.config, scale, negative=False)
@@ -123,7 +128,7 @@ def rows(
     for name, runs in timed.items():
         clips = [clip for _, made in runs for clip in made]
         passes = statistics.mean(made[0].passes for _, made in runs)
-        operations = 2 * weights * places(pipe, name, batch, dict(CASES)[case])
+        operations = 2 * weights * places(pipe, name, batch, cases(pipe)[case])
         row = {"case": case, "decoding": name, "batch": batch, **spread([took for took, _ in runs])}
         row |= {
             "passes": round(passes, 1),
@@ -193,7 +198,7 @@ def main() -> None:
         f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}{'of arithmetic':>15}"
     )
     table = []
-    for case, scale in CASES:
+    for case, scale in cases(pipe).items():
         for batch, runs in ((1, options.runs), (8, max(2, options.runs // 3))):
             for row in rows(pipe, compare(pipe, rounded, runs, scale, batch), case, batch, limit):
                 first = next((other for other in table if other["case"] == case), row)
