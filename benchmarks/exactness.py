@@ -2,8 +2,8 @@
 
     python benchmarks/exactness.py --clips 500
 
-Sentences times seeds; options change from batch to batch: guidance that the demo has learned, other guidance
-and none; every fourth clip is also drawn alone. Exit 1 if a single code or log-probability differs. The last
+Sentences times seeds; options change from batch to batch, among them the model's own guidance, another and
+none; every fourth clip is also drawn alone. Exit 1 if a single code or log-probability differs. The last
 line is JSON.
 """
 
@@ -29,7 +29,7 @@ from kinolenta.transformer.precision import PRECISIONS
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"guidance_scale": 1.0},
-    {"guidance_scale": 3.0, "temperature": 0.8},
+    {"guidance_scale": 5.0, "temperature": 0.8},
     {"guidance_scale": 1.0, "top_k": 200},
     {"top_p": 0.95},
     {"guidance_scale": 1.0, "temperature": 1.2},

@@ -138,7 +138,8 @@ class VideoPipeline:
 
         seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride; 1
         is a picture, more than the trained length (``num_frames``) goes on from the first frame and the last
-        ones, see SlidingGeneration. guidance_scale: 1 is no guidance, more follows the sentence more closely.
+        ones, see SlidingGeneration. guidance_scale: 1 is no guidance, more follows the sentence more closely;
+        what a model has learned (``GPTConfig.learned_guidance``) costs no more than none.
         negative_prompt: what guidance leads away from. temperature, top_k, top_p: see SamplingConfig;
         first_frame_temperature, first_frame_top_k, first_frame_top_p: the same of the first frame alone, if
         it shall be drawn otherwise. None takes the model's own default, which is in its ``model_index.json``.
@@ -312,7 +313,7 @@ class VideoPipeline:
         for _ in request.frames(generation, rows):
             pass
         made = generation.result()
-        found = request.log_probs(self.transformer, rows, made)
+        opinion = request.opinion(self.transformer, rows, made)
         return [
             Clip(
                 frames=request.pixels(self._develop(codes)),
@@ -321,9 +322,9 @@ class VideoPipeline:
                 prompt=request.prompts[rows][row],
                 seed=request.seeds[rows][row],
                 candidate=request.candidates[rows][row],
-                score=None if found.gain is None else float(found.gain[row]),
-                log_prob=None if found.codes is None else float(found.codes[row]),
-                text_log_prob=None if found.text is None else float(found.text[row]),
+                score=None if opinion.gain is None else float(opinion.gain[row]),
+                log_prob=float(made.log_prob[row]),
+                text_log_prob=None if opinion.text_log_prob is None else float(opinion.text_log_prob[row]),
                 passes=made.passes,
             )
             for row, codes in enumerate(made.codes)

@@ -67,16 +67,15 @@ class Options(TypedDict, total=False):
     progress: Progress | None
 
 
-class LogProbs(NamedTuple):
-    """What the model thinks of generated clips, [b] float64 each; None where it was not computed.
+class Opinion(NamedTuple):
+    """What the model thinks of generated clips, [b] each; None where it was not computed.
 
-    codes: log p(codes | prompt) of those that were drawn, at temperature 1 and without guidance; gain: how
-    much that is above log p(codes | nothing); text: log p(prompt | codes).
+    gain: log p(codes | prompt) - log p(codes | nothing) of the codes that were drawn, by plain rows;
+    text_log_prob: log p(prompt | codes).
     """
 
-    codes: Tensor | None
     gain: Tensor | None
-    text: Tensor | None
+    text_log_prob: Tensor | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -140,8 +139,8 @@ class Request:
             return order
         return self.given.first(order)
 
-    def log_probs(self, transformer: GPT, rows: slice, made: Generated) -> LogProbs:
-        """As far as drawing has computed them or choosing the best of several asks for them."""
+    def opinion(self, transformer: GPT, rows: slice, made: Generated) -> Opinion:
+        """As far as drawing has computed it or choosing the best of several asks for it."""
         chosen, negative = self.best_of > 1, self.negative_ids is not None
         with_text: Tensor | None = made.log_prob
         without = None if negative else made.log_prob_uncond
@@ -155,12 +154,12 @@ class Request:
             with_text = nats(self.text_ids[rows]) if chosen else None
         if negative or (without is None and chosen):
             without = nats([[]] * len(made.codes))
-        text = None
+        said = None
         if chosen:
             first = int(drawn.expand(made.codes.shape[1:]).flatten(1).any(1).nonzero()[0])
-            text = text_log_probs(transformer, self.text_ids[rows], made.codes, first)
+            said = text_log_probs(transformer, self.text_ids[rows], made.codes, first)
         gain = None if with_text is None or without is None else with_text - without
-        return LogProbs(with_text, gain, text)
+        return Opinion(gain, said)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate that the model reads the prompt from most easily; the first of equals."""

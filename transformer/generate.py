@@ -22,7 +22,7 @@ MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
 MAX_WINDOW = 64
 WINDOW, MIN_WINDOW = 32, 8  # drafts a pass and clip: as many as
-ROWS = 128  # places of all clips, with guidance twice, allow in a pass; docs/decoding.md
+ROWS = 128  # places of all clips, twice where they have two rows, allow in a pass; docs/decoding.md
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
@@ -227,7 +227,7 @@ def is_learned(config: GPTConfig, guidance_scale: float, *, negative: bool) -> b
 
 
 def default_window(rows: int) -> int:
-    """Drafts a pass and row, for so many rows: clips, counted twice with guidance."""
+    """Drafts a pass and row, for so many rows: one or, with guidance that is not learned, two a clip."""
     return max(MIN_WINDOW, min(WINDOW, ROWS // rows))
 
 

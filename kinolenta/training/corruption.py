@@ -47,7 +47,7 @@ def draft(model: GPT, strip: Strip, window: int, generator: torch.Generator) -> 
     Such windows are what parallel decoding looks at; a model that has seen them agrees sooner with what it
     will say once they are right (Kou et al. 2024, arXiv:2403.00835, train on whole decoding trajectories).
     """
-    rows = strip.rows(slice(len(strip.token_ids) // 2))
+    rows = strip.rows(slice(-(-len(strip.token_ids) // 2)))  # of a single row that one
     batch = len(rows.token_ids)
     last = max(strip.num_codes - window, 0)
     start = torch.randint(last + 1, (batch, 1), generator=generator)

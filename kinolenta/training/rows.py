@@ -5,6 +5,7 @@
     given   caption | some of the clip | the rest of it
     later   caption | first latent frame | some later ones, at their true time
     glance  question | one latent frame, at its true time, or the clip | answer; the codes are not learned
+    guided  as plain, given or later, with the caption; see ``kinolenta.training.guidance``
 
 A dropped caption (classifier-free guidance needs rows without one) moves to the right of the clip, so that
 the same rows teach the model to describe what it sees. Given-first order follows CogVideo (Hong et al. 2022,
@@ -134,7 +135,7 @@ class Rows:
         return self.strip(tasks, dropped, [self._number(step * size + i) for i in range(size)], rng)
 
     def guided(self, rng: random.Random, size: int) -> Strip:
-        """Captions and clips at random, of the tasks that draw, by their shares."""
+        """Captions and clips at random; the share of the task "ask" goes to "plain"."""
         later, given = self.mixture.later, self.mixture.given
         tasks = rng.choices(("plain", "given", "later"), (1 - given - later, given, later), k=size)
         return self.strip(tasks, [False] * size, [rng.randrange(len(self.shard)) for _ in tasks], rng)

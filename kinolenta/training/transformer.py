@@ -251,7 +251,7 @@ def _marred(config: TransformerTrainConfig, model: GPT, strip: Strip, generator:
 
 
 def _habits(config: GPTConfig) -> str:
-    """What weights are bound to beside their sizes; near scales of guidance are much alike."""
+    """What weights are bound to beside their sizes; the scale of guidance may change, as that of the goal."""
     return f"{config.scan}, {'no' if config.learned_guidance is None else 'learned'} guidance"
 
 

@@ -211,17 +211,40 @@ def test_scores_count_what_was_drawn_whatever_leads_it(pipe: VideoPipeline, give
         assert clip.score == pytest.approx(float(nats[0] - nats[1]), abs=1e-3)
 
 
-def test_scores_of_learned_guidance_are_of_plain_rows_and_computed_for_a_choice(tmp_path: Path) -> None:
-    pipe = VideoPipeline.from_pretrained(write_model(tmp_path, replace(TRANSFORMER, learned_guidance=3.0)))
-    alone = pipe(PROMPT)
-    assert alone.score is None and alone.log_prob is None
-    best = pipe(PROMPT, best_of=2, scorer=lambda clip: -clip.candidate)
-    assert np.array_equal(best.codes, alone.codes)
-    [score] = pipe.score(best, PROMPT)
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> VideoPipeline:
+    folder = tmp_path_factory.mktemp("learned")
+    return VideoPipeline.from_pretrained(write_model(folder, replace(TRANSFORMER, learned_guidance=3.0)))
+
+
+def test_scores_of_learned_guidance_are_of_plain_rows_and_computed_for_a_choice(
+    learned: VideoPipeline,
+) -> None:
+    alone = learned(PROMPT)
+    assert alone.score is None and alone.log_prob is not None
+    best = learned(PROMPT, best_of=2, scorer=lambda clip: -clip.candidate)
+    assert np.array_equal(best.codes, alone.codes) and best.log_prob == alone.log_prob
+    [score] = learned.score(best, PROMPT)
     assert best.score == pytest.approx(score.gain, abs=1e-3)
     assert best.text_log_prob == pytest.approx(score.text_log_prob, abs=1e-3)
-    assert pipe(PROMPT, negative_prompt="синий мяч").score is not None
-    assert np.array_equal(pipe(None, seed=2).codes, pipe(None, seed=2, guidance_scale=1.0).codes)
+    assert learned(PROMPT, negative_prompt="синий мяч").score is not None
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"image": PICTURE, "rows": 2}, {"last_image": PICTURE}, {"num_frames": 17}]
+)
+def test_learned_guidance_is_exact_with_all_that_can_be_given(
+    learned: VideoPipeline, given: dict[str, object]
+) -> None:
+    together = learned([PROMPT, None], seed=[1, 2], **given)  # type: ignore[call-overload]
+    slow = learned(PROMPT, seed=1, decoding="sequential", **given)  # type: ignore[call-overload]
+    assert np.array_equal(slow.codes, together[0].codes) and slow.log_prob == together[0].log_prob
+    plain = learned([PROMPT, None], seed=[1, 2], guidance_scale=1.0, **given)  # type: ignore[call-overload]
+    assert np.array_equal(plain[1].codes, together[1].codes) and plain[1].log_prob == together[1].log_prob
+    assert not np.array_equal(plain[0].codes, together[0].codes)
+    if given:
+        frames = np.stack([*learned.stream(PROMPT, seed=1, **given)])  # type: ignore[arg-type]
+        assert np.array_equal(frames, slow.frames)
 
 
 @pytest.mark.parametrize(
