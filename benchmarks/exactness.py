@@ -2,9 +2,8 @@
 
     python benchmarks/exactness.py --clips 500
 
-Sentences times seeds; options change from batch to batch, among them the model's own guidance, another and
-none; every fourth clip is also drawn alone. Exit 1 if a single code or log-probability differs. The last
-line is JSON.
+Sentences times seeds; every second batch is guided, options change from batch to batch, every fourth clip is
+also drawn alone. Exit 1 if a single code or log-probability differs. The last line is JSON.
 """
 
 import argparse
@@ -29,9 +28,9 @@ from kinolenta.transformer.precision import PRECISIONS
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"guidance_scale": 1.0},
-    {"guidance_scale": 5.0, "temperature": 0.8},
+    {"guidance_frames": 17, "temperature": 0.8},
     {"guidance_scale": 1.0, "top_k": 200},
-    {"top_p": 0.95},
+    {"guidance_frames": 9, "top_p": 0.95},
     {"guidance_scale": 1.0, "temperature": 1.2},
 )
 

@@ -31,7 +31,7 @@ from kinolenta.clip import Clip
 from kinolenta.errors import KinolentaError
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer.generate import default_window, is_learned, window_of
+from kinolenta.transformer.generate import default_window, window_of
 from kinolenta.transformer.precision import PRECISIONS
 
 PROMPTS = (
@@ -44,6 +44,11 @@ PROMPTS = (
     "красное яблоко исчезает на белом фоне",
     "собака подпрыгивает на снегу",
 )
+CASES: dict[str, dict[str, Any]] = {
+    "guided": {},  # the model's own guidance, of the demo that of the first frame
+    "guided throughout": {"guidance_frames": 17},
+    "unguided": {"guidance_scale": 1.0},
+}
 DECODINGS: dict[str, dict[str, Any]] = {
     "sequential": {"decoding": "sequential"},
     "parallel": {},
@@ -78,19 +83,19 @@ def ceilings() -> dict[str, float]:
 
 
 def compare(
-    pipe: VideoPipeline, rounded: dict[str, VideoPipeline], runs: int, scale: float, batch: int
+    pipe: VideoPipeline, rounded: dict[str, VideoPipeline], runs: int, case: str, batch: int
 ) -> dict[str, list[Any]]:
     """Per decoding: (seconds, clips) of every run; the runs of the decodings follow one another."""
     calls = {name: partial(pipe, **options) for name, options in DECODINGS.items()}
     for kind, other in rounded.items():
         calls |= {name: partial(other, **ROUNDED[name]) for name in ROUNDED if name.endswith(kind)}
     timed: dict[str, list[Any]] = {name: [] for name in calls}
-    for run in tqdm(range(runs + 1), desc=f"guidance {scale}, batch {batch}", file=sys.stderr):
+    for run in tqdm(range(runs + 1), desc=f"{case}, batch {batch}", file=sys.stderr):
         prompts = [PROMPTS[(run + i) % len(PROMPTS)] for i in range(batch)]
         made: dict[str, list[Clip]] = {}
         for name, call in calls.items():
             seeds = [run * batch + i for i in range(batch)]
-            took, made[name] = seconds(partial(call, prompts, seed=seeds, guidance_scale=scale))
+            took, made[name] = seconds(partial(call, prompts, seed=seeds, **CASES[case]))
             if run:  # the first is a warm-up
                 timed[name].append((took, made[name]))
         for slow, *fast in EQUAL:
@@ -103,17 +108,9 @@ def compare(
     return timed
 
 
-def cases(pipe: VideoPipeline) -> dict[str, float]:
-    """Scales of guidance: the model's own, if that is learned another beside it, and none."""
-    own = pipe.index.defaults.guidance_scale
-    learned = {"in two rows": own + 0.1} if own == pipe.transformer.config.learned_guidance else {}
-    return {"guided": own, **learned, "unguided": 1.0}
-
-
-def places(pipe: VideoPipeline, name: str, batch: int, scale: float) -> int:
-    """Codes that a pass looks at, guidance that was not learned counted twice."""
-    paired = scale != 1 and not is_learned(pipe.transformer.config, scale, negative=False)
-    rows, options = batch * (2 if paired else 1), (DECODINGS | ROUNDED)[name]
+def places(name: str, batch: int, case: str) -> int:
+    """Codes that a pass looks at, guidance counted twice."""
+    rows, options = batch * (1 if case == "unguided" else 2), (DECODINGS | ROUNDED)[name]
     window = options.get("window", default_window(rows))
     return rows * window_of(options.get("decoding", "parallel"), window)
 
@@ -128,14 +125,16 @@ def rows(
     for name, runs in timed.items():
         clips = [clip for _, made in runs for clip in made]
         passes = statistics.mean(made[0].passes for _, made in runs)
-        operations = 2 * weights * places(pipe, name, batch, cases(pipe)[case])
+        operations = 2 * weights * places(name, batch, case)
         row = {"case": case, "decoding": name, "batch": batch, **spread([took for took, _ in runs])}
         row |= {
             "passes": round(passes, 1),
             "ms_a_pass": round(1000 * row["seconds"] / passes, 2),
             "codes_a_second": round(batch * clips[0].codes.size / row["seconds"]),
         }
-        if name in DECODINGS:  # the ceilings are of float32
+        if (
+            name in DECODINGS and case != "guided"
+        ):  # ceilings are of float32; passes of two sizes have no share
             row |= {
                 "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
                 "of_arithmetic": round(operations * passes / row["seconds"] / limit["flops"], 3),
@@ -194,19 +193,19 @@ def main() -> None:
     print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32")
     print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
-        f"{'case':<13}{'decoding':<22}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
+        f"{'case':<19}{'decoding':<22}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
         f"{'ms a pass':>11}{'codes/s':>9}{'x sequential':>14}{'of bandwidth':>14}{'of arithmetic':>15}"
     )
     table = []
-    for case, scale in cases(pipe).items():
+    for case in CASES:
         for batch, runs in ((1, options.runs), (8, max(2, options.runs // 3))):
-            for row in rows(pipe, compare(pipe, rounded, runs, scale, batch), case, batch, limit):
+            for row in rows(pipe, compare(pipe, rounded, runs, case, batch), case, batch, limit):
                 first = next((other for other in table if other["case"] == case), row)
                 row["times_sequential"] = round(first["seconds"] / (row["seconds"] / batch), 2)
                 table.append(row)
                 shares = (share(row, "of_bandwidth"), share(row, "of_arithmetic"))
                 print(
-                    f"{case:<13}{row['decoding']:<22}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
+                    f"{case:<19}{row['decoding']:<22}{batch:>5}{row['seconds']:>10.3f}{row['p20']:>9.3f}"
                     f"{row['p80']:>9.3f}{row['passes']:>8}{row['ms_a_pass']:>11.2f}"
                     f"{row['codes_a_second']:>9}{row['times_sequential']:>14.2f}{shares[0]:>14}{shares[1]:>15}",
                     flush=True,

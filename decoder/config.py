@@ -88,13 +88,16 @@ class VQGANConfig(Config):
     def codebook_size(self) -> int:
         return math.prod(self.fsq_levels)
 
-    def num_latent_frames(self, num_frames: int) -> int:
-        """t for T = 1 + time_stride * (t - 1): the first frame is a latent frame of its own."""
+    def num_latent_frames(self, num_frames: int, what: str = "clip has") -> int:
+        """t for T = 1 + time_stride * (t - 1): the first frame is a latent frame of its own.
+
+        Raises ShapeError for another T, which begins with ``what``.
+        """
         remainder = (num_frames - 1) % self.time_stride
         if num_frames < 1 or remainder:
             low = max(1, num_frames - remainder)
             raise ShapeError(
-                f"clip has {num_frames} frames; this model takes 1 + a multiple of {self.time_stride}. "
+                f"{what} {num_frames} frames; this model takes 1 + a multiple of {self.time_stride}. "
                 f"Use {low} or {low + self.time_stride} frames."
             )
         return 1 + (num_frames - 1) // self.time_stride

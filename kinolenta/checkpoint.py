@@ -42,12 +42,16 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationDefaults(Config):
-    """How a model draws unless told otherwise; the values that were measured to suit it."""
+    """How a model draws unless told otherwise; the values that were measured to suit it.
+
+    guidance_frames: how many of the frames that are drawn guidance leads, from the first on; None is all.
+    """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     guidance_scale: float = 3.0
+    guidance_frames: int | None = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,7 @@ class Clip:
     frames: uint8 RGB ``[T, H, W, 3]``; fps: frames per second; codes: ``[t, h, w]`` integers from which the
     frames were decoded; prompt and seed repeat it; candidate: its number among several of the same prompt;
     score: log p(codes | prompt) - log p(codes | nothing) of the codes that were drawn and not given, or None
-    where it was not computed; log_prob: log p(codes | prompt) of the same, by the rows that they were drawn
-    from (at temperature 1 and without guidance, unless these have learned it), or None; text_log_prob:
+    where it was not computed; log_prob: log p(codes | prompt) of the same, or None; text_log_prob:
     log p(prompt | clip), what the best of several is chosen by, or None; of a clip longer than trained the
     mean over windows of what was drawn; passes: how many times the transformer ran over windows of codes, and
     one more for the text.

@@ -139,7 +139,8 @@ class VideoPipeline:
         seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride; 1
         is a picture, more than the trained length (``num_frames``) goes on from the first frame and the last
         ones, see SlidingGeneration. guidance_scale: 1 is no guidance, more follows the sentence more closely;
-        what a model has learned (``GPTConfig.learned_guidance``) costs no more than none.
+        guidance_frames: it leads so many of the frames to be drawn, from the first on, 1 + a multiple of
+        time_stride, and the others, drawn in half of the rows, follow these.
         negative_prompt: what guidance leads away from. temperature, top_k, top_p: see SamplingConfig;
         first_frame_temperature, first_frame_top_k, first_frame_top_p: the same of the first frame alone, if
         it shall be drawn otherwise. None takes the model's own default, which is in its ``model_index.json``.
@@ -221,6 +222,7 @@ class VideoPipeline:
         seed: int | Sequence[int] = 0,
         num_frames: int | None = None,
         guidance_scale: float | None = None,
+        guidance_frames: int | None = None,
         negative_prompt: str | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -246,6 +248,7 @@ class VideoPipeline:
         seeds = listed_seeds(seed, len(prompts))
         own = self.index.defaults
         guidance_scale = own.guidance_scale if guidance_scale is None else guidance_scale
+        led = own.guidance_frames if guidance_frames is None else guidance_frames
         require(
             negative_prompt is None or guidance_scale != 1,
             ConfigError,
@@ -300,6 +303,7 @@ class VideoPipeline:
                 sampling, first_frame_temperature, first_frame_top_k, first_frame_top_p
             ),
             guidance_scale=guidance_scale,
+            guided_latent_frames=None if led is None else self._latent_frames(led, "guidance_frames"),
             negative_ids=away,
             best_of=best_of,
             scorer=scorer,
@@ -350,20 +354,22 @@ class VideoPipeline:
         with named(name):
             return self.tokenizer.encode(text, max_length=limit, truncate=truncate)
 
-    def _latent_frames(self, num_frames: int | None) -> int:
+    def _latent_frames(self, num_frames: int | None, name: str = "num_frames") -> int:
         if num_frames is None:
             return self.transformer.config.grid[0]
         whole = isinstance(num_frames, int) and not isinstance(num_frames, bool)
-        require(whole, ShapeError, "num_frames must be a whole number; got {!r}.", num_frames)
+        require(whole, ShapeError, "{} must be a whole number; got {!r}.", name, num_frames)
         most = self.decoder.config.num_frames(MAX_LATENT_FRAMES)
         require(
             num_frames <= most,
             ShapeError,
-            "clip of {} frames is asked for; this model makes at most {}.",
+            "{} is {}; this model makes clips of at most {} frames.",
+            name,
             num_frames,
             most,
         )
-        return self.decoder.config.num_latent_frames(num_frames)
+        what = "clip has" if name == "num_frames" else f"{name} covers"
+        return self.decoder.config.num_latent_frames(num_frames, what)
 
     def _check_parts(self) -> None:
         gpt, vqgan = self.transformer.config, self.decoder.config

@@ -25,7 +25,6 @@ from kinolenta.transformer import (
     code_log_probs,
     text_log_probs,
 )
-from kinolenta.transformer.generate import is_learned
 
 if TYPE_CHECKING:
     from kinolenta.media.geometry import Policy
@@ -51,6 +50,7 @@ class Options(TypedDict, total=False):
     seed: int | Sequence[int]
     num_frames: int | None
     guidance_scale: float | None
+    guidance_frames: int | None
     negative_prompt: str | None
     temperature: float | None
     top_k: int | None
@@ -70,8 +70,8 @@ class Options(TypedDict, total=False):
 class Opinion(NamedTuple):
     """What the model thinks of generated clips, [b] each; None where it was not computed.
 
-    gain: log p(codes | prompt) - log p(codes | nothing) of the codes that were drawn, by plain rows;
-    text_log_prob: log p(prompt | codes).
+    gain: log p(codes | prompt) - log p(codes | nothing) of the codes that were drawn; text_log_prob:
+    log p(prompt | codes).
     """
 
     gain: Tensor | None
@@ -95,6 +95,7 @@ class Request:
     sampling: SamplingConfig
     first_sampling: SamplingConfig
     guidance_scale: float
+    guided_latent_frames: int | None
     negative_ids: list[int] | None
     best_of: int
     scorer: Callable[[Clip], float] | None
@@ -122,6 +123,7 @@ class Request:
             "sampling": self.sampling,
             "first_sampling": None if self.first_sampling == self.sampling else self.first_sampling,
             "guidance_scale": self.guidance_scale,
+            "guided_latent_frames": self.guided_latent_frames,
             "negative_text_ids": None if self.negative_ids is None else [self.negative_ids] * count,
             "decoding": self.decoding,
             "window": self.window,
@@ -142,7 +144,6 @@ class Request:
     def opinion(self, transformer: GPT, rows: slice, made: Generated) -> Opinion:
         """As far as drawing has computed it or choosing the best of several asks for it."""
         chosen, negative = self.best_of > 1, self.negative_ids is not None
-        with_text: Tensor | None = made.log_prob
         without = None if negative else made.log_prob_uncond
         drawn = self.drawn(made.codes.shape[1])
 
@@ -150,16 +151,13 @@ class Request:
             order = self.order(transformer.layout)
             return (code_log_probs(transformer, text_ids, made.codes, order) * drawn).sum((1, 2, 3))
 
-        if is_learned(transformer.config, self.guidance_scale, negative=negative):
-            with_text = nats(self.text_ids[rows]) if chosen else None
-        if negative or (without is None and chosen):
+        if without is None and (negative or chosen):
             without = nats([[]] * len(made.codes))
         said = None
         if chosen:
             first = int(drawn.expand(made.codes.shape[1:]).flatten(1).any(1).nonzero()[0])
             said = text_log_probs(transformer, self.text_ids[rows], made.codes, first)
-        gain = None if with_text is None or without is None else with_text - without
-        return Opinion(gain, said)
+        return Opinion(None if without is None else made.log_prob - without, said)
 
     def best(self, clips: Sequence[Clip]) -> Clip:
         """The candidate that the model reads the prompt from most easily; the first of equals."""

@@ -3,7 +3,7 @@
 Nothing is ever rolled back: a pass writes the slots of its window, and causality hides what lies after.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,12 @@ class KVCache:
     def copies(self) -> int:
         """Rows of each clip."""
         return len(self.pad) // len(self.history)
+
+    def first_copies(self) -> "KVCache":
+        """The same with only the first row of each clip."""
+        clips = len(self.history)
+        layers = [(keys[:clips], values[:clips]) for keys, values in self.layers]
+        return replace(self, layers=layers, pad=self.pad[:clips])
 
 
 def prefill(

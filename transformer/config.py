@@ -18,8 +18,6 @@ class GPTConfig(Config):
     grid: code grid (t, h, w) of a trained clip; longer clips clip t to it.
     scan: order of the codes of a latent frame, one of ``SCANS``.
     text_len: most text_ids on the left.
-    learned_guidance: the guidance scale that rows marked for it (``SequenceLayout.guided``) were trained to
-    draw with, or None; guidance of this scale then takes one row a clip instead of two.
     rope_theta_text, rope_theta_grid: longest rotary wavelength / 2 pi of the text axis, and of t, h and w.
     bos_id, eot_id, eov_id, eos_id, pad_id: special text ids that stand between the parts of a strip.
     """
@@ -32,7 +30,6 @@ class GPTConfig(Config):
     text_vocab_size: int = 16384
     text_dim: int = 96
     text_len: int = 64
-    learned_guidance: float | None = None
     codebook_size: int = 4375
     code_levels: tuple[int, ...] = (7, 5, 5, 5, 5)
     grid: tuple[int, ...] = (5, 8, 8)
@@ -97,12 +94,6 @@ class GPTConfig(Config):
             ConfigError,
             "code_levels are {}; each must lie in 2..4096.",
             list(self.code_levels),
-        )
-        require(
-            self.learned_guidance is None or 1 < self.learned_guidance <= 100,
-            ConfigError,
-            "learned_guidance is {}; it must be above 1, at most 100, or null for none.",
-            self.learned_guidance,
         )
         for name in ("rope_theta_text", "rope_theta_grid"):
             value = getattr(self, name)

@@ -39,15 +39,18 @@ class FixedPoint:
         num_known: int,
         sampling: SamplingConfig,
         first_sampling: SamplingConfig | None = None,
-        guidance_scale: float | None,
-        window: int,
+        guidance_scale: float,
+        led: Tensor,
+        windows: tuple[int, int],
         least: int = 1,
     ) -> None:
         """logits: what ``prefill`` returns for this order. The first num_known codes stand in ``cache.codes``
         already.
 
         streams: (seed, candidate) of each clip. first_sampling: of the first latent frame, if otherwise.
-        guidance_scale: None if the rows are not pairs. window: drafts a pass; 1 draws the codes one by one.
+        led: [n] bool, the codes that guidance leads; if there are any, each clip has a second row in the
+        cache, until they are final. windows: drafts a pass as long as guidance leads, and after that; 1 draws
+        the codes one by one.
         least: codes that each pass makes final even if their context was a draft; more than 1 gives up
         exactness.
         """
@@ -56,14 +59,16 @@ class FixedPoint:
         self.order = order.to(logits.device)
         self.guidance_scale, self.least = guidance_scale, least
         batch, self.num_codes = cache.codes.shape
-        self.window = max(1, min(window, self.num_codes - 1))
+        self.led = led.to(logits.device)
+        self.num_led = int(led.nonzero().max()) + 1 if bool(led.any()) else 0  # after so many it ends
+        self.window, self.last_window = (max(1, min(window, self.num_codes - 1)) for window in windows)
         self.per_frame = model.config.codes_per_frame
         self.needed = _codes_needed(order, self.per_frame)
         self.passes = 1
         self.log_probs = torch.zeros(2, batch, self.num_codes, dtype=torch.float64, device=logits.device)
         noisy = sampling.temperature > 0 or (first_sampling is not None and first_sampling.temperature > 0)
         self.noise = (
-            NoiseWindow(streams, model.config.codebook_size, self.window, self.order) if noisy else None
+            NoiseWindow(streams, model.config.codebook_size, max(windows), self.order) if noisy else None
         )
         self.done = torch.full((batch,), num_known, device=logits.device)
         self.settled = (self.done - 1).clamp(min=0)
@@ -94,6 +99,8 @@ class FixedPoint:
             self._pass()
 
     def _pass(self) -> None:
+        if self.num_led and int(self.done.min()) >= self.num_led:
+            self._end_guidance()
         codes, n = self.cache.codes, self.window
         start = self.settled.clamp(max=self.num_codes - 1 - n)
         index = start[:, None] + torch.arange(1, n + 1, device=start.device)  # codes drawn in this pass
@@ -111,6 +118,12 @@ class FixedPoint:
         self._record(logits, index, (index >= self.done[:, None]) & (index < done[:, None]))
         self.done = done
 
+    def _end_guidance(self) -> None:
+        """The rows without text are dropped, but for a single row, which would have other bits."""
+        self.num_led, self.window = 0, self.last_window
+        if len(self.done) * self.window >= MIN_ROWS:
+            self.cache = self.cache.first_copies()
+
     def _draft(self, index: Tensor) -> None:
         """A place that is looked at for the first time gets the code one frame earlier, or the last one."""
         codes, history = self.cache.codes, self.cache.history
@@ -127,9 +140,9 @@ class FixedPoint:
         """Codes [b, n] number index [b, n] from logits [rows, n, codebook_size]."""
         batch = len(index)
         guided = logits[:batch].float()
-        if self.guidance_scale is not None:
-            unconditional = logits[batch:].float()
-            guided = unconditional + self.guidance_scale * (guided - unconditional)
+        if self.num_led:
+            unconditional, led = logits[batch:].float(), self.led[index][..., None]
+            guided = (unconditional + self.guidance_scale * (guided - unconditional)).where(led, guided)
         noise = None if self.noise is None else self.noise.at(index)
         places = self.order[index]
         drawn = draw(guided, noise, self.sampling, places)
@@ -143,7 +156,7 @@ class FixedPoint:
         row, column = accepted.nonzero(as_tuple=True)
         place = index[row, column]
         code = self.cache.codes[row, place]
-        sides = 1 if self.guidance_scale is None else 2
+        sides = 2 if self.num_led else 1
         rows = logits.view(-1, *index.shape, logits.shape[-1])[:sides]
         chosen = rows[:, row, column].float()  # side, code that became final, codebook
         drawn = chosen.gather(2, code.expand(sides, -1)[..., None])[..., 0]

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from kinolenta.errors import ConfigError, ShapeError, require
 from kinolenta.transformer.cache import prefill
-from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.int8 import Int8Stack
@@ -22,7 +21,7 @@ MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
 MAX_WINDOW = 64
 WINDOW, MIN_WINDOW = 32, 8  # drafts a pass and clip: as many as
-ROWS = 128  # places of all clips, twice where they have two rows, allow in a pass; docs/decoding.md
+ROWS = 128  # places of all clips, with guidance twice, allow in a pass; docs/decoding.md
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
@@ -30,9 +29,8 @@ class Generated(NamedTuple):
     """A batch of generated clips.
 
     codes: [b, t, h, w] int64, the latent frames of the order, earliest first.
-    log_prob: [b] float64, log p(drawn codes | text, known codes) by the rows with text: at temperature 1 and
-    without guidance, unless they have learned it. log_prob_uncond: the same by the rows without text, None if
-    there were none.
+    log_prob: [b] float64, log p(drawn codes | text, known codes) under the model itself: temperature 1, no
+    guidance. log_prob_uncond: the same without text, None unless guidance has led all of them.
     passes: how often the transformer ran over windows of codes, and one more for the texts.
     """
 
@@ -55,6 +53,7 @@ def generate(
     sampling: SamplingConfig | None = None,
     first_sampling: SamplingConfig | None = None,
     guidance_scale: float = 1.0,
+    guided_latent_frames: int | None = None,
     negative_text_ids: Sequence[Sequence[int]] | None = None,
     decoding: str = "parallel",
     window: int | None = None,
@@ -71,7 +70,8 @@ def generate(
     first of num_latent_frames on, the trained length unless given.
     sampling, first_sampling: how codes are drawn, and how those of the first latent frame are, if otherwise.
     guidance_scale: 1 is none; logits = uncond + scale * (cond - uncond), Ho & Salimans, arXiv:2207.12598.
-    The scale that a model has learned takes no second row (``GPTConfig.learned_guidance``).
+    guided_latent_frames: how many latent frames guidance leads, the first of those that hold codes to be
+    drawn; None is all. The others have one row a clip instead of two.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
     decoding: "parallel" draws up to ``window`` codes a pass (by default 32 of a clip, fewer of each in a
     large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or
@@ -91,6 +91,7 @@ def generate(
         sampling=sampling,
         first_sampling=first_sampling,
         guidance_scale=guidance_scale,
+        guided_latent_frames=guided_latent_frames,
         negative_text_ids=negative_text_ids,
         decoding=decoding,
         window=window,
@@ -119,6 +120,7 @@ class Generation:
         sampling: SamplingConfig | None = None,
         first_sampling: SamplingConfig | None = None,
         guidance_scale: float = 1.0,
+        guided_latent_frames: int | None = None,
         negative_text_ids: Sequence[Sequence[int]] | None = None,
         decoding: str = "parallel",
         window: int | None = None,
@@ -131,7 +133,7 @@ class Generation:
         if order is not None:
             _check_order(order, config.codes_per_frame, num_latent_frames)
             frames = len(order) // config.codes_per_frame
-        _check(batch, seeds, candidates, frames, guidance_scale)
+        _check(batch, seeds, candidates, frames, guidance_scale, guided_latent_frames)
         order = model.layout.order(range(frames)) if order is None else order
         require(
             isinstance(decoding, str) and decoding in DECODINGS,
@@ -140,12 +142,10 @@ class Generation:
             decoding,
             ", ".join(DECODINGS),
         )
-        learned = is_learned(config, guidance_scale, negative=negative_text_ids is not None)
-        self._paired = guidance_scale != 1 and not learned
-        if window is None:
-            window = default_window(batch * (2 if self._paired else 1))
+        guided = guidance_scale != 1
         require(
-            isinstance(window, int) and not isinstance(window, bool) and 1 <= window <= MAX_WINDOW,
+            window is None
+            or (isinstance(window, int) and not isinstance(window, bool) and 1 <= window <= MAX_WINDOW),
             ConfigError,
             "window is {!r}; it must be a whole number in 1..{}.",
             window,
@@ -154,9 +154,8 @@ class Generation:
         num_codes = len(order)
         known = standing_known(model.layout, known_codes, order, batch)
         num_known = known.shape[1]
-        window = max(1, min(window_of(decoding, window), num_codes - 1))
         require(
-            negative_text_ids is None or (self._paired and len(negative_text_ids) == batch),
+            negative_text_ids is None or (guided and len(negative_text_ids) == batch),
             ConfigError,
             "negative texts need guidance (a guidance_scale other than 1), and one for each text.",
         )
@@ -165,15 +164,20 @@ class Generation:
             ConfigError,
             "int8 was made of another model; pass int8_stack_of of this one.",
         )
+        led = _led(order, num_known, config.codes_per_frame, guided_latent_frames if guided else 0)
+        self._scored = guided and bool(led[num_known:].all())
+        windows = [
+            max(1, min(window_of(decoding, window or default_window(batch * rows)), num_codes - 1))
+            for rows in ((2, 1) if bool(led.any()) else (1, 1))
+        ]
         texts, copies = [*text_ids], 1
-        if self._paired:
+        if bool(led.any()):
             negative = [()] * batch if negative_text_ids is None else negative_text_ids
             texts, copies = [*texts, *negative], 2
-        elif batch * window < MIN_ROWS:
+        elif batch * windows[1] < MIN_ROWS:
             texts, copies = texts * MIN_ROWS, MIN_ROWS
-        check_memory(config, len(texts), num_codes, window, model.kind)
-        strip = model.layout.pack_prefill(texts, order=order)
-        strip = (model.layout.guided(strip) if learned else strip).to(model.kind.device)
+        check_memory(config, len(texts), num_codes, max(windows), model.kind)
+        strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
         cache, logits = prefill(model, strip, copies, int8)
         cache.codes[:, :num_known] = known.to(cache.codes.device)
@@ -186,8 +190,9 @@ class Generation:
             num_known=num_known,
             sampling=sampling or SamplingConfig(),
             first_sampling=first_sampling,
-            guidance_scale=guidance_scale if self._paired else None,
-            window=window,
+            guidance_scale=guidance_scale,
+            led=led,
+            windows=(windows[0], windows[1]),
             least=PREVIEW_CODES if decoding == "preview" else 1,
         )
         self._codes, self._sorted = cache.codes, order.argsort().to(cache.codes.device)
@@ -210,7 +215,7 @@ class Generation:
         """The clips, when ``frames`` is exhausted."""
         log_prob, log_prob_uncond = self._decoder.log_probs.sum(-1)
         return Generated(
-            self._clips, log_prob, log_prob_uncond if self._paired else None, self._decoder.passes
+            self._clips, log_prob, log_prob_uncond if self._scored else None, self._decoder.passes
         )
 
 
@@ -221,13 +226,8 @@ def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, 
     return layout.standing(codes, order, batch)
 
 
-def is_learned(config: GPTConfig, guidance_scale: float, *, negative: bool) -> bool:
-    """Whether the model has learned this guidance, so that it takes no second row."""
-    return guidance_scale == config.learned_guidance and not negative
-
-
 def default_window(rows: int) -> int:
-    """Drafts a pass and row, for so many rows: one or, with guidance that is not learned, two a clip."""
+    """Drafts a pass and row, for so many rows: clips, counted twice with guidance."""
     return max(MIN_WINDOW, min(WINDOW, ROWS // rows))
 
 
@@ -236,8 +236,21 @@ def window_of(decoding: str, window: int) -> int:
     return {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
 
 
+def _led(order: Tensor, num_known: int, per_frame: int, frames: int | None) -> Tensor:
+    """Which codes of the order guidance leads, bool [n]: those of so many latent frames, the first of those
+    that hold codes to be drawn.
+    """
+    drawn = (order[num_known:] // per_frame).unique()
+    return torch.isin(order // per_frame, drawn if frames is None else drawn[:frames])
+
+
 def _check(
-    batch: int, seeds: Sequence[int], candidates: Sequence[int], num_latent_frames: int, guidance_scale: float
+    batch: int,
+    seeds: Sequence[int],
+    candidates: Sequence[int],
+    num_latent_frames: int,
+    guidance_scale: float,
+    guided_latent_frames: int | None,
 ) -> None:
     require(batch >= 1, ConfigError, "text_ids is an empty list; pass at least one text.")
     for name, values in (("seeds", seeds), ("candidates", candidates)):
@@ -262,6 +275,17 @@ def _check(
         ConfigError,
         "guidance_scale is {!r}; it must lie in 0..100, where 1 means no guidance.",
         guidance_scale,
+    )
+    require(
+        guided_latent_frames is None
+        or (
+            isinstance(guided_latent_frames, int)
+            and not isinstance(guided_latent_frames, bool)
+            and guided_latent_frames >= 0
+        ),
+        ConfigError,
+        "guided_latent_frames is {!r}; it must be a whole number, 0 or more, or None.",
+        guided_latent_frames,
     )
 
 

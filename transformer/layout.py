@@ -2,8 +2,6 @@
 
     <bos> left text <eot> | codes | <eov> right text <eos>
 
-<eos> in place of <bos>, where no row has one otherwise, asks for codes as guidance draws them.
-
 Codes stand frame after frame, each in the model's scan, or in any other order that the strip names: given
 ones first, for instance, so that what follows may look at a last frame too. Every code keeps its true place
 in time and space, by its raster index (t * height + h) * width + w.
@@ -170,14 +168,6 @@ class SequenceLayout:
             num_codes=packed.num_codes,
             order=packed.order,
         )
-
-    def guided(self, strip: Strip) -> Strip:
-        """The same rows, marked to be drawn from as guidance does; those without left text as they are.
-
-        It means something to a model with ``learned_guidance`` only.
-        """
-        mark = torch.where(strip.code_start - strip.text_start > 2, self.config.eos_id, self.config.bos_id)
-        return replace(strip, token_ids=strip.token_ids.scatter(1, strip.text_start[:, None], mark[:, None]))
 
     def unpack(self, strip: Strip) -> Unpacked:
         """The inverse of both packs."""

@@ -1,9 +1,8 @@
-"""What the GPT learns from: the codes of each latent frame, or a teacher's word on them, and right texts."""
+"""What the GPT learns from: cross-entropy of the codes, per latent frame, and of the right texts."""
 
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.errors import ShapeError, require
@@ -16,10 +15,9 @@ Z_WEIGHT = 1e-4
 class StripLoss(NamedTuple):
     """Parts of the loss, all differentiable.
 
-    code_nats: [t] mean nats per code of each latent frame, in the order of time: the cross-entropy of the
-    codes, or the divergence from a teacher. text_nats: mean nats per right text_id (and <eos>), zero if no
-    row has right text. z_loss: mean squared log-normaliser of the code logits, which keeps them from
-    drifting.
+    code_nats: [t] mean nats per code of each latent frame, in the order of time. text_nats: mean nats per
+    right text_id (and <eos>), zero if no row has right text. z_loss: mean squared log-normaliser of the code
+    logits, which keeps them from drifting.
     """
 
     code_nats: Tensor
@@ -32,14 +30,10 @@ class StripLoss(NamedTuple):
         return self.code_nats.mean() + self.text_nats + Z_WEIGHT * self.z_loss
 
 
-def strip_loss(
-    model: GPT, strip: Strip, shown: Strip | None = None, taught: Tensor | None = None
-) -> StripLoss:
-    """Loss of a packed batch of whole latent frames; in float32 under autocast too.
+def strip_loss(model: GPT, strip: Strip, shown: Strip | None = None) -> StripLoss:
+    """Loss of a packed batch of whole latent frames; cross-entropy in float32 under autocast too.
 
     shown: what the model sees instead of the strip that it has to say: the same slots, some codes wrong.
-    taught: [b, n, codebook_size], log-probabilities that the model's shall come near to (KL(taught || model),
-    Hinton et al. 2015, arXiv:1503.02531), instead of the strip's codes.
     Raises ShapeError if the strip does not hold whole latent frames.
     """
     per_frame = model.config.codes_per_frame
@@ -52,14 +46,8 @@ def strip_loss(
     )
     hidden = model(strip if shown is None else shown)
     slots = model.layout.code_slots(strip)
-    logits = model.code_logits(_rows(hidden, slots - 1))
-    if taught is None:
-        codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
-        nats, normalisers = _CrossEntropy.apply(logits, codes.flatten())
-    else:
-        normalisers = logits.float().logsumexp(-1)
-        log_probs = logits.float() - normalisers[:, None]
-        nats = F.kl_div(log_probs, taught.flatten(0, 1), reduction="none", log_target=True).sum(-1)
+    codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
+    nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
     nats = nats.view(-1, strip.num_codes)
     nats = nats.gather(1, strip.order[:, : strip.num_codes].argsort(1))
     code_nats = nats.view(-1, strip.num_codes // per_frame, per_frame).mean((0, 2))

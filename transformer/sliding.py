@@ -33,6 +33,7 @@ class SlidingGeneration:
         num_latent_frames: int,
         known_codes: Tensor | None = None,
         order: Tensor | None = None,
+        guided_latent_frames: int | None = None,
         **options: Any,
     ) -> None:
         """known_codes: [b, k] int64, the first k codes of every clip; or a beginning, [b, t, h, w].
@@ -58,10 +59,11 @@ class SlidingGeneration:
         self.known = standing_known(layout, known_codes, whole, len(text_ids))
         self.codes = torch.zeros(len(text_ids), 0, *config.grid[1:], dtype=torch.int64)
         self.log_prob = torch.zeros(len(text_ids), dtype=torch.float64)
-        self.log_prob_uncond: Tensor | None = None
+        self.log_prob_uncond: Tensor | None = torch.zeros_like(self.log_prob)
         self.passes = 0
         known = self.known[:, : self.trained * self.per_frame]
-        self._beginning = Generation(model, text_ids, known_codes=known, order=order, **options)
+        self._guided_left = guided_latent_frames
+        self._beginning = self._generation(known, order)
 
     def frames(self) -> Iterator[tuple[int, Tensor]]:
         """(t, codes [b, t + 1, h, w]) for every latent frame as soon as all clips have it."""
@@ -84,21 +86,31 @@ class SlidingGeneration:
         """The window whose last latent frame is t, drawn but for these first codes of it."""
         layout, times = self.model.layout, window_times(t, self.trained)
         before = layout.standing(self.codes, layout.order(times[:-1]), len(self.codes))
-        generation = Generation(
-            self.model,
-            self.text_ids,
-            known_codes=torch.cat((before, known), 1),
-            order=layout.order(times),
-            **self.options,
-        )
+        generation = self._generation(torch.cat((before, known), 1), layout.order(times))
         for _ in generation.frames():
             pass
         return generation.result()
 
+    def _generation(self, known: Tensor, order: Tensor) -> Generation:
+        """Guidance leads as many latent frames as are left to it, and so many fewer are left."""
+        left = self._guided_left
+        if left is not None:
+            drawn = len((order[known.shape[1] :] // self.per_frame).unique())
+            self._guided_left = max(0, left - drawn)
+        return Generation(
+            self.model,
+            self.text_ids,
+            known_codes=known,
+            order=order,
+            guided_latent_frames=left,
+            **self.options,
+        )
+
     def _add(self, made: Generated, frames: int) -> None:
         self.codes = torch.cat((self.codes, made.codes[:, -frames:].cpu()), 1)
         self.log_prob = self.log_prob + made.log_prob.cpu()
-        if made.log_prob_uncond is not None:
-            before = 0 if self.log_prob_uncond is None else self.log_prob_uncond
-            self.log_prob_uncond = before + made.log_prob_uncond.cpu()
+        if made.log_prob_uncond is None or self.log_prob_uncond is None:
+            self.log_prob_uncond = None
+        else:
+            self.log_prob_uncond = self.log_prob_uncond + made.log_prob_uncond.cpu()
         self.passes += made.passes

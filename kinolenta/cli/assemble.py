@@ -15,10 +15,11 @@ def assemble(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder of the tokenizer; without it, the shipped vocabulary.")
     ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(help="The model's default guidance; 1 is none. Without it, what it has learned, or 3."),
-    ] = None,
+    guidance_scale: Annotated[float, typer.Option(help="The model's default guidance; 1 is none.")] = 3.0,
+    guidance_frames: Annotated[
+        int,
+        typer.Option(help="So many first frames it leads by default: 1, 5, 9, ...; the rest follows them."),
+    ] = 1,
     temperature: Annotated[float, typer.Option(help="The model's default temperature.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print facts about the model as JSON.")] = False,
@@ -48,7 +49,7 @@ def assemble(
         output,
     )
     require(
-        guidance_scale is None or 0 <= guidance_scale <= 100,
+        0 <= guidance_scale <= 100,
         ConfigError,
         "guidance_scale is {}; it must lie in 0..100.",
         guidance_scale,
@@ -57,9 +58,10 @@ def assemble(
     text = TextTokenizer.shipped() if tokenizer is None else TextTokenizer.load(tokenizer)
     gpt_config, gpt_state = load_weights(transformer, GPTConfig)
     vqgan_config, vqgan_state = load_weights(decoder, VQGANConfig)
-    if guidance_scale is None:
-        guidance_scale = gpt_config.learned_guidance or GenerationDefaults.guidance_scale
-    defaults = GenerationDefaults(guidance_scale=guidance_scale, temperature=temperature)
+    defaults = GenerationDefaults(
+        guidance_scale=guidance_scale, guidance_frames=guidance_frames, temperature=temperature
+    )
+    vqgan_config.num_latent_frames(guidance_frames, "guidance_frames covers")
     index = ModelIndex(fps=vqgan_config.fps, defaults=defaults)
     gpt, vqgan = GPT(gpt_config), VideoVQGAN(vqgan_config)
     load_into(gpt, gpt_state, str(transformer))

@@ -51,6 +51,10 @@ def generate(
     guidance_scale: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance.")
     ] = None,
+    guidance_frames: Annotated[
+        int | None,
+        typer.Option(help="Guidance leads so many first frames: 1, 5, 9, ...; the rest follows them."),
+    ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What guidance shall lead away from.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Below 1: safer draws; above 1: wilder.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest codes only.")] = None,
@@ -132,6 +136,7 @@ def generate(
             num_frames=num_frames,
             seed=seed,
             guidance_scale=guidance_scale,
+            guidance_frames=guidance_frames,
             negative_prompt=away,
             temperature=temperature,
             top_k=top_k,

@@ -5,7 +5,6 @@
     given   caption | some of the clip | the rest of it
     later   caption | first latent frame | some later ones, at their true time
     glance  question | one latent frame, at its true time, or the clip | answer; the codes are not learned
-    guided  as plain, given or later, with the caption; see ``kinolenta.training.guidance``
 
 A dropped caption (classifier-free guidance needs rows without one) moves to the right of the clip, so that
 the same rows teach the model to describe what it sees. Given-first order follows CogVideo (Hong et al. 2022,
@@ -44,14 +43,12 @@ class MixtureConfig(Config):
     glances: rows of a single latent frame and a question about it, that many a step beside the batch. One
     costs less than a quarter of a clip's row, and what is seen at a glance is most of what there is to learn.
     Every other step, at random, shows whole clips instead, as many as cost the same.
-    guided: rows from which guidance is learned, that many a step beside the batch.
     """
 
     ask: float = 0.0
     given: float = 0.0
     later: float = 0.0
     glances: int = 0
-    guided: int = 0
     caption_dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -62,8 +59,7 @@ class MixtureConfig(Config):
             "the shares ask, given and later must not be negative, nor more than 1 together; got {}, {}, {}.",
             *shares,
         )
-        for name, rows in (("glances", self.glances), ("guided", self.guided)):
-            require(rows >= 0, ConfigError, "{} must not be negative; got {}.", name, rows)
+        require(self.glances >= 0, ConfigError, "glances must not be negative; got {}.", self.glances)
         require(
             0 <= self.caption_dropout < 1,
             ConfigError,
@@ -133,12 +129,6 @@ class Rows:
         tasks = rng.choices(TASKS, shares, k=size)
         dropped = [rng.random() < mixture.caption_dropout for _ in tasks]
         return self.strip(tasks, dropped, [self._number(step * size + i) for i in range(size)], rng)
-
-    def guided(self, rng: random.Random, size: int) -> Strip:
-        """Captions and clips at random; the share of the task "ask" goes to "plain"."""
-        later, given = self.mixture.later, self.mixture.given
-        tasks = rng.choices(("plain", "given", "later"), (1 - given - later, given, later), k=size)
-        return self.strip(tasks, [False] * size, [rng.randrange(len(self.shard)) for _ in tasks], rng)
 
     def glances(self, rng: random.Random, size: int, *, whole: bool | None = None) -> Strip:
         """Rows of the task "glance" about clips at random: single latent frames, or fewer rows of whole clips

@@ -1,6 +1,5 @@
 """Training of the GPT on codes, captions and questions; ``kinolenta.training.rows`` says what a row holds."""
 
-import copy
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from kinolenta.data.codes import open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.corruption import corrupt, draft
-from kinolenta.training.guidance import guidance_nats
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
@@ -83,18 +81,6 @@ class TransformerTrainConfig(Config):
             "wandering_codes are for glances; set mixture.glances above 0 or leave them out.",
         )
         require(
-            (self.mixture.guided > 0) == (self.model.learned_guidance is not None),
-            ConfigError,
-            "mixture.guided is {} and model.learned_guidance {}; rows to learn from and a scale go together.",
-            self.mixture.guided,
-            self.model.learned_guidance,
-        )
-        require(
-            self.mixture.guided == 0 or self.start is not None,
-            ConfigError,
-            "guidance is learned from the model that training starts from; name it as start.",
-        )
-        require(
             0 <= self.corruption < 1, ConfigError, "corruption must be in [0, 1); got {}.", self.corruption
         )
         require(
@@ -123,35 +109,27 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     if config.start is not None:
         started, start = load_weights(Path(config.start), GPTConfig)
         require(
-            config.start_share == 0 or _habits(started) == _habits(config.model),
+            config.start_share == 0 or started.scan == config.model.scan,
             ConfigError,
-            "start_share mixes weights of one scan, with learned guidance or without; the start has {}, the "
-            "model {}. Set it to 0.",
-            _habits(started),
-            _habits(config.model),
+            "start_share mixes weights of one scan; the start has {!r}, the model {!r}. Set it to 0.",
+            started.scan,
+            config.model.scan,
         )
         load_into(model, start, config.start)
-    teacher = copy.deepcopy(model).requires_grad_(False) if config.mixture.guided else None
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())
     if resume:
         trainer.resume()
     for step in trainer.steps("GPT"):
         strip = rows.batch(step, config.batch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        shown = _marred(config, model, strip, generator)
-        glances = guided = None
+        shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
+        shown = draft(model, shown, config.draft_window, generator) if config.draft_window else shown
+        glances = None
         if config.mixture.glances:
             glances = rows.glances(random.Random(f"{config.seed}/{step}/glance"), config.mixture.glances)
-        if config.mixture.guided:
-            guided = rows.guided(random.Random(f"{config.seed}/{step}/guided"), config.mixture.guided)
-        slips = None if guided is None else _marred(config, model, model.layout.guided(guided), generator)
 
         def loss_of(
-            strip: Strip = strip,
-            shown: Strip = shown,
-            glances: Strip | None = glances,
-            guided: Strip | None = guided,
-            slips: Strip | None = slips,
+            strip: Strip = strip, shown: Strip = shown, glances: Strip | None = glances
         ) -> tuple[Tensor, dict[str, float]]:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
                 loss = strip_loss(model, strip, shown)
@@ -161,21 +139,18 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
                     parts["glance_nats"] = seen.item()
                     share = right_tokens(glances) / (right_tokens(glances) + right_tokens(strip))
                     text_nats = share * seen + (1 - share) * text_nats
-                apart = guidance_nats(model, teacher, guided, slips) if teacher and guided else 0.0
             code_nats = loss.code_nats.mean()
-            total = code_nats + apart + config.text_weight * text_nats + 1e-4 * loss.z_loss
-            if isinstance(apart, Tensor):
-                parts["guided_nats"] = apart.item()
+            total = code_nats + config.text_weight * text_nats + 1e-4 * loss.z_loss
             return total, {"code_nats": code_nats.item(), **parts}
 
         trainer.step(loss_of)
         if trainer.step_number % config.eval_every == 0 or trainer.step_number == config.steps:
             with trainer.averaged():
-                trainer.log(**evaluate(model, dev, config.eval_clips, teacher=teacher))
+                trainer.log(**evaluate(model, dev, config.eval_clips))
     with trainer.averaged():
         if config.start_share:
             _mix(model, start, config.start_share)
-            left = evaluate(model, dev, config.eval_clips, teacher=teacher)
+            left = evaluate(model, dev, config.eval_clips)
             trainer.log(**{f"mixed_{name}": value for name, value in left.items()})
         save_weights(out / "model", config.model, model.state_dict(), dtype=torch.float16)
     return out / "model"
@@ -202,13 +177,10 @@ def check_tokenizer(config: GPTConfig, tokenizer: TextTokenizer) -> None:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: GPT, rows: Rows, num_clips: int, batch: int = 16, teacher: GPT | None = None
-) -> dict[str, float]:
+def evaluate(model: GPT, rows: Rows, num_clips: int, batch: int = 16) -> dict[str, float]:
     """Nats on held-out clips: dev_nats, per code with captions on the left, and dev_nats_t of latent frame t;
     dev_read, per text_id of captions on the right; for the other tasks of the mixture dev_given and dev_later
-    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer;
-    with a teacher dev_guided, per code, see ``guidance_nats``.
+    per code, dev_ask, dev_glance (single frames) and dev_look (whole clips) per text_id of an answer.
     """
     found: dict[str, float] = {}
     count = min(num_clips, len(rows.shard))
@@ -227,11 +199,6 @@ def evaluate(
         else:
             values = torch.stack(text_nats) if task in ("read", "ask") else by_frame
             found[f"dev_{task}"] = values.mean().item()
-    if teacher is not None:
-        rng = random.Random("evaluate/guided")
-        sizes = [min(batch, count - start) for start in range(0, count, batch)]
-        apart = [guidance_nats(model, teacher, rows.guided(rng, size)).item() * size for size in sizes]
-        found["dev_guided"] = sum(apart) / count
     if rows.mixture.glances:
         for name, whole in (("glance", False), ("look", True)):
             rng, sums, tokens = random.Random(f"evaluate/{name}"), 0.0, 0
@@ -242,17 +209,6 @@ def evaluate(
                 tokens += right_tokens(strip)
             found[f"dev_{name}"] = sums / tokens
     return found
-
-
-def _marred(config: TransformerTrainConfig, model: GPT, strip: Strip, generator: torch.Generator) -> Strip:
-    """What the model sees of a strip: some codes wrong, some its own."""
-    shown = corrupt(strip, config.model, config.corruption, generator) if config.corruption else strip
-    return draft(model, shown, config.draft_window, generator) if config.draft_window else shown
-
-
-def _habits(config: GPTConfig) -> str:
-    """What weights are bound to beside their sizes; the scale of guidance may change, as that of the goal."""
-    return f"{config.scan}, {'no' if config.learned_guidance is None else 'learned'} guidance"
 
 
 @torch.no_grad()

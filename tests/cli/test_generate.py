@@ -23,7 +23,8 @@ def test_every_option_reaches_the_pipeline(tmp_path, run, pipeline) -> None:
     image = write(np.full((1, 8, 8, 3), 90, np.uint8), tmp_path / "a.png", 1.0)
     write(np.full((9, 16, 16, 3), 90, np.uint8), tmp_path / "film.mp4", 8.0)
     plain = {
-        "seed": 3, "guidance_scale": 2.5, "temperature": 0.9, "top_k": 50, "top_p": 0.95, "rows": 1,
+        "seed": 3, "guidance_scale": 2.5, "guidance_frames": 5, "temperature": 0.9, "top_k": 50,
+        "top_p": 0.95, "rows": 1,
         "decoding": "sequential", "video": tmp_path / "film.mp4", "video_frames": 5, "num_frames": 9,
         "negative_prompt": "пёс", "first_frame_temperature": 1.1, "first_frame_top_k": 20,
         "first_frame_top_p": 0.9, "best_of": 4, "window": 16, "resize_policy": "contain", "border": 2,

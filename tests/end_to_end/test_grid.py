@@ -13,7 +13,7 @@ from kinolenta.media import resize, write
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import code_log_probs
 from kinolenta.transformer.scan import given_first
-from tests.end_to_end.test_pipeline import PROMPT, TRANSFORMER, write_model
+from tests.end_to_end.test_pipeline import PROMPT, write_model
 
 RNG = np.random.default_rng(0)
 FILM = RNG.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)  # as long as a clip of this model
@@ -211,42 +211,6 @@ def test_scores_count_what_was_drawn_whatever_leads_it(pipe: VideoPipeline, give
         assert clip.score == pytest.approx(float(nats[0] - nats[1]), abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> VideoPipeline:
-    folder = tmp_path_factory.mktemp("learned")
-    return VideoPipeline.from_pretrained(write_model(folder, replace(TRANSFORMER, learned_guidance=3.0)))
-
-
-def test_scores_of_learned_guidance_are_of_plain_rows_and_computed_for_a_choice(
-    learned: VideoPipeline,
-) -> None:
-    alone = learned(PROMPT)
-    assert alone.score is None and alone.log_prob is not None
-    best = learned(PROMPT, best_of=2, scorer=lambda clip: -clip.candidate)
-    assert np.array_equal(best.codes, alone.codes) and best.log_prob == alone.log_prob
-    [score] = learned.score(best, PROMPT)
-    assert best.score == pytest.approx(score.gain, abs=1e-3)
-    assert best.text_log_prob == pytest.approx(score.text_log_prob, abs=1e-3)
-    assert learned(PROMPT, negative_prompt="синий мяч").score is not None
-
-
-@pytest.mark.parametrize(
-    "given", [{}, {"image": PICTURE, "rows": 2}, {"last_image": PICTURE}, {"num_frames": 17}]
-)
-def test_learned_guidance_is_exact_with_all_that_can_be_given(
-    learned: VideoPipeline, given: dict[str, object]
-) -> None:
-    together = learned([PROMPT, None], seed=[1, 2], **given)  # type: ignore[call-overload]
-    slow = learned(PROMPT, seed=1, decoding="sequential", **given)  # type: ignore[call-overload]
-    assert np.array_equal(slow.codes, together[0].codes) and slow.log_prob == together[0].log_prob
-    plain = learned([PROMPT, None], seed=[1, 2], guidance_scale=1.0, **given)  # type: ignore[call-overload]
-    assert np.array_equal(plain[1].codes, together[1].codes) and plain[1].log_prob == together[1].log_prob
-    assert not np.array_equal(plain[0].codes, together[0].codes)
-    if given:
-        frames = np.stack([*learned.stream(PROMPT, seed=1, **given)])  # type: ignore[arg-type]
-        assert np.array_equal(frames, slow.frames)
-
-
 @pytest.mark.parametrize(
     "given",
     [{"last_image": PICTURE}, {"keyframes": {4: PICTURE}}, {"video": FILM, "border": 1}],
@@ -255,7 +219,7 @@ def test_learned_guidance_is_exact_with_all_that_can_be_given(
 def test_scores_of_codes_that_stand_out_of_their_turn_are_the_same_both_ways(
     pipe: VideoPipeline, given: dict[str, object]
 ) -> None:
-    nearly_none = pipe(PROMPT, guidance_scale=1 + 1e-9, **given)  # type: ignore[call-overload]
+    nearly_none = pipe(PROMPT, guidance_scale=1 + 1e-9, guidance_frames=9, **given)  # type: ignore[call-overload]
     plain = pipe(PROMPT, guidance_scale=1.0, best_of=2, scorer=lambda clip: -clip.candidate, **given)  # type: ignore[call-overload]
     assert np.array_equal(plain.codes, nearly_none.codes)
     assert plain.score == pytest.approx(nearly_none.score, abs=1e-3)
@@ -305,7 +269,7 @@ def test_a_clip_of_other_codes_is_not_read(pipe: VideoPipeline) -> None:
 
 
 def test_a_clip_is_read_back(pipe: VideoPipeline, tmp_path: Path) -> None:
-    clip = pipe(PROMPT)
+    clip = pipe(PROMPT, guidance_frames=9)
     text = pipe.caption(clip)
     assert isinstance(text, str) and text == pipe.caption(clip)
     one, other = pipe.score(clip, [PROMPT, "мяч"])

@@ -1,7 +1,6 @@
 """Options that nobody means: one sentence each, and no traceback."""
 
 import io
-import json
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from kinolenta.errors import CheckpointError, ConfigError, KinolentaError, Media
 from kinolenta.files import check_writable, write_json
 from kinolenta.media import read_image, resize
 from kinolenta.training.transformer import TransformerTrainConfig
-from kinolenta.transformer import GPT, GPTConfig, SamplingConfig, generate
+from kinolenta.transformer import SamplingConfig, generate
 from tests.transformer.tiny import tiny_gpt
 
 
@@ -147,6 +146,7 @@ def test_weights_cut_off_are_noticed_by_their_header(tmp_path: Path) -> None:
     [
         ({"--temperature": "-1"}, "temperature"),
         ({"--guidance-scale": "nan"}, "guidance_scale"),
+        ({"--guidance-frames": "2"}, "guidance_frames"),
         ({"--decoder": "other"}, "codebook_size"),
     ],
 )
@@ -185,24 +185,3 @@ def test_assemble_replaces_a_model_only_when_told(
     assert run(monkeypatch, "assemble", *words) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run(monkeypatch, "assemble", *words, "--overwrite") == 0
-
-
-@pytest.mark.parametrize(
-    ("learned", "asked", "default"), [(None, None, 3.0), (2.5, None, 2.5), (2.5, 4.0, 4.0)]
-)
-def test_a_model_is_assembled_with_the_guidance_that_it_has_learned(
-    learned: float | None,
-    asked: float | None,
-    default: float,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config = GPTConfig(
-        n_layer=1, n_head=1, n_kv_head=1, d_model=8, d_ff=8, text_dim=8, learned_guidance=learned
-    )
-    save_weights(tmp_path / "transformer", config, GPT(config).state_dict())
-    words = ["--transformer", tmp_path / "transformer", "--decoder", demo_folder() / "decoder"]
-    words += [] if asked is None else ["--guidance-scale", asked]
-    assert run(monkeypatch, "assemble", *words, "-o", tmp_path / "model") == 0
-    index = json.loads((tmp_path / "model" / "model_index.json").read_text(encoding="utf-8"))
-    assert index["defaults"]["guidance_scale"] == default

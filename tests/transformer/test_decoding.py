@@ -19,7 +19,7 @@ from kinolenta.transformer.precision import with_precision
 from kinolenta.transformer.stable import multiplies
 from tests.transformer.tiny import random_codes, tiny_gpt
 
-MODEL = tiny_gpt(learned_guidance=3.0)
+MODEL = tiny_gpt()
 MODELS = {"float32": MODEL}
 if multiplies(torch.bfloat16):
     MODELS["bfloat16"], _ = with_precision(MODEL, "bfloat16")
@@ -41,7 +41,8 @@ def equal(one: Generated, other: Generated) -> None:
     known=st.sampled_from([0, 1, 2, 7, 12, 35, 36]),
     frames=st.integers(1, 3),
     shuffle=st.none() | st.integers(0, 99),
-    guidance_scale=st.sampled_from([1.0, 0.0, 2.5, 3.0]),
+    guidance_scale=st.sampled_from([1.0, 0.0, 2.5]),
+    guided=st.sampled_from([None, 0, 1, 2]),
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_k=st.sampled_from([None, 1, 7]),
     top_p=st.sampled_from([None, 0.5, 0.95]),
@@ -57,6 +58,7 @@ def test_parallel_equals_sequential(
     frames: int,
     shuffle: int | None,
     guidance_scale: float,
+    guided: int | None,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
@@ -83,6 +85,7 @@ def test_parallel_equals_sequential(
             sampling=sampling,
             first_sampling=first,
             guidance_scale=guidance_scale,
+            guided_latent_frames=guided,
             negative_text_ids=TEXTS[::-1][:batch][rows] if negative and guidance_scale != 1 else None,
             decoding=decoding,
             window=window,
@@ -98,13 +101,49 @@ def test_parallel_equals_sequential(
 
 @pytest.mark.parametrize(
     ("clips", "guidance_scale", "window"),
-    [(1, 1.0, 32), (1, 2.0, 32), (2, 2.0, 32), (3, 2.0, 21), (3, 3.0, 32), (5, 1.0, 25), (20, 2.0, 8)],
+    [(1, 1.0, 32), (1, 2.0, 32), (2, 2.0, 32), (3, 2.0, 21), (5, 1.0, 25), (20, 2.0, 8)],
 )
 def test_the_window_shrinks_as_clips_share_a_pass(clips: int, guidance_scale: float, window: int) -> None:
     generation = Generation(
         MODEL, [[5]] * clips, seeds=[*range(clips)], num_latent_frames=6, guidance_scale=guidance_scale
     )
     assert generation._decoder.window == window
+
+
+def test_the_window_grows_and_rows_are_dropped_when_guidance_ends() -> None:
+    generation = Generation(
+        MODEL, [[5]] * 8, seeds=[*range(8)], num_latent_frames=4, guidance_scale=2.0, guided_latent_frames=1
+    )
+    decoder, met = generation._decoder, []
+    for complete, _ in generation.frames():
+        met.append((complete, decoder.window, decoder.cache.copies))
+    assert met[0] == (0, 8, 2) and met[-1] == (3, 16, 1)
+
+
+def test_a_single_row_is_never_left() -> None:
+    generation = Generation(
+        MODEL, [[5]], seeds=[1], guidance_scale=2.0, guided_latent_frames=1, decoding="sequential"
+    )
+    for _ in generation.frames():
+        pass
+    assert generation._decoder.cache.copies == 2
+
+
+@pytest.mark.parametrize("order", ["frames", "shuffled"])
+def test_guided_frames_are_drawn_as_guidance_draws_them_and_the_others_as_without(order: str) -> None:
+    """Place by place, from the codes that stand before it."""
+    turn = MODEL.layout.order(range(3))
+    turn = turn if order == "frames" else turn[torch.randperm(36, generator=torch.Generator().manual_seed(1))]
+    given = random_codes(MODEL, 1, 5)
+    options = {"seeds": [9], "order": turn}
+    made = generate(
+        MODEL, [[5, 6]], known_codes=given, guidance_scale=2.5, guided_latent_frames=1, **options
+    ).codes.flatten(1)[:, turn]
+    drawn = (turn[5:] // 12).min()
+    for number in range(5, 36):
+        scale = 2.5 if turn[number] // 12 == drawn else 1.0
+        again = generate(MODEL, [[5, 6]], known_codes=made[:, :number], guidance_scale=scale, **options)
+        assert again.codes.flatten(1)[0, turn[number]] == made[0, number]
 
 
 def test_parallel_takes_fewer_passes_and_every_pass_counts() -> None:

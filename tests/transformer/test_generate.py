@@ -77,31 +77,6 @@ def test_guided_logits_are_the_stated_combination() -> None:
     assert first == (uncond + 3 * (cond - uncond) + gumbel(3, 0, torch.tensor([0]), 60)).argmax()
 
 
-def test_guidance_that_was_learned_is_drawn_from_marked_rows_one_a_clip() -> None:
-    model = tiny_gpt(learned_guidance=3.0)
-    made = generate(model, TEXTS[:2], seeds=[9, 9], guidance_scale=3)
-    assert made.log_prob_uncond is None
-    order = model.layout.order(range(2))
-    with torch.no_grad():
-        for text, clip, log_prob in zip(TEXTS[:2], made.codes, made.log_prob, strict=True):
-            strip = model.layout.guided(model.layout.pack([text], clip.flatten()[None, order]))
-            logits = model.code_logits(model(strip)[:, model.layout.code_slots(strip)[0] - 1])[0]
-            assert torch.equal((logits + gumbel(9, 0, order, 60)).argmax(-1), clip.flatten()[order])
-            nats = logits.log_softmax(-1).gather(1, clip.flatten()[order, None]).sum()
-            assert log_prob.item() == pytest.approx(float(nats), abs=1e-3)
-    plain = generate(model, TEXTS[:2], seeds=[9, 9])
-    assert torch.equal(made.codes[1], plain.codes[1])  # nothing to be guided by
-    assert not torch.equal(made.codes[0], plain.codes[0])
-
-
-def test_guidance_that_was_not_learned_takes_two_rows() -> None:
-    """Another scale, or texts to lead away from: as in a model that has learned none."""
-    learned, other = tiny_gpt(learned_guidance=3.0), tiny_gpt()
-    for options in ({"guidance_scale": 2.9}, {"guidance_scale": 3.0, "negative_text_ids": [[8], [9]]}):
-        one, same = (generate(model, TEXTS[:2], seeds=[1, 2], **options) for model in (learned, other))  # type: ignore[arg-type]
-        assert torch.equal(one.codes, same.codes) and one.log_prob_uncond is not None
-
-
 def test_known_codes_are_kept_and_the_rest_is_what_would_have_followed() -> None:
     model = tiny_gpt()
     whole = generate(model, TEXTS[:3], seeds=SEEDS[:3])

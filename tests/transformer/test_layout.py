@@ -49,22 +49,6 @@ def test_unpack_inverts_pack_prefill(
 
 
 @settings(max_examples=60, deadline=None)
-@given(batches(), st.booleans())
-def test_rows_with_left_text_are_marked_for_guidance_and_nothing_else_changes(
-    batch: tuple[list[list[int]], torch.Tensor, list[list[int] | None]], prefill: bool
-) -> None:
-    left, codes, right = batch
-    strip = LAYOUT.pack_prefill(left, codes) if prefill else LAYOUT.pack(left, codes, right)
-    marked = LAYOUT.guided(strip)
-    first = marked.token_ids.gather(1, strip.text_start[:, None])[:, 0]
-    assert first.tolist() == [EOS if text else BOS for text in left]
-    rest = marked.token_ids.scatter(1, strip.text_start[:, None], BOS)
-    assert torch.equal(rest, strip.token_ids)
-    assert torch.equal(LAYOUT.guided(marked).token_ids, marked.token_ids)
-    assert LAYOUT.unpack(marked).left == left
-
-
-@settings(max_examples=60, deadline=None)
 @given(batches(), st.sampled_from(SCANNED))
 def test_places_do_not_depend_on_where_a_row_stands(
     batch: tuple[list[list[int]], torch.Tensor, list[list[int] | None]], layout: SequenceLayout

@@ -14,7 +14,7 @@ from kinolenta.transformer.sliding import window_times
 from kinolenta.transformer.stack import Stack
 from tests.transformer.tiny import random_codes, tiny_gpt
 
-MODEL = tiny_gpt(grid=(3, 2, 2), learned_guidance=3.0)
+MODEL = tiny_gpt(grid=(3, 2, 2))
 TEXTS = [[5, 6, 7], [8], []]
 SEEDS = [3, 4, 3]
 
@@ -46,7 +46,10 @@ def test_each_later_frame_is_drawn_from_its_window_at_its_true_time() -> None:
         assert torch.equal(again.codes[:, -1], made.codes[:, t])
 
 
-@pytest.mark.parametrize("options", [{}, {"guidance_scale": 2.0}, {"guidance_scale": 3.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"guidance_scale": 2.0}, *({"guidance_scale": 2.0, "guided_latent_frames": n} for n in (0, 1, 4))],
+)
 def test_a_long_clip_is_the_same_alone_sequential_and_longer(options: dict[str, object]) -> None:
     made = slid(**options)
     for row in range(3):
@@ -61,6 +64,17 @@ def test_log_probs_are_those_of_the_windows() -> None:
         nats = code_log_probs(MODEL, texts, made.codes)
         assert nats.shape == made.codes.shape and sums is not None
         torch.testing.assert_close(nats.sum((1, 2, 3)), sums, atol=2e-3, rtol=1e-5)
+
+
+def test_guidance_leads_the_first_frames_that_are_drawn_and_no_others() -> None:
+    whole, some, none = (slid(guidance_scale=2.0, guided_latent_frames=n) for n in (None, 4, 0))
+    assert torch.equal(whole.codes[:, :4], some.codes[:, :4])
+    assert whole.log_prob_uncond is not None and some.log_prob_uncond is None
+    assert torch.equal(none.codes, slid().codes)
+    given = some.codes[:, :4]
+    led, plain = slid(known_codes=given, guidance_scale=2.0, guided_latent_frames=2), slid(known_codes=given)
+    more = slid(known_codes=led.codes[:, :6])
+    assert torch.equal(more.codes, led.codes) and not torch.equal(led.codes[:, :6], plain.codes[:, :6])
 
 
 @pytest.mark.parametrize("given", [2, 12, 14, 20, 28])
