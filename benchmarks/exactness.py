@@ -28,7 +28,7 @@ from kinolenta.transformer.precision import PRECISIONS
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"guidance_scale": 1.0},
-    {"guidance_frames": 17, "temperature": 0.8},
+    {"guidance_frames": 1, "temperature": 0.8},
     {"guidance_scale": 1.0, "top_k": 200},
     {"guidance_frames": 9, "top_p": 0.95},
     {"guidance_scale": 1.0, "temperature": 1.2},

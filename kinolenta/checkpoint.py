@@ -51,7 +51,7 @@ class GenerationDefaults(Config):
     top_k: int | None = None
     top_p: float | None = None
     guidance_scale: float = 3.0
-    guidance_frames: int | None = 1
+    guidance_frames: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

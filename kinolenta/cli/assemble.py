@@ -17,9 +17,9 @@ def assemble(
     ] = None,
     guidance_scale: Annotated[float, typer.Option(help="The model's default guidance; 1 is none.")] = 3.0,
     guidance_frames: Annotated[
-        int,
-        typer.Option(help="So many first frames it leads by default: 1, 5, 9, ...; the rest follows them."),
-    ] = 1,
+        int | None,
+        typer.Option(help="So many first frames it leads by default: 1, 5, 9, ...; without it, all."),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="The model's default temperature.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print facts about the model as JSON.")] = False,
@@ -61,7 +61,8 @@ def assemble(
     defaults = GenerationDefaults(
         guidance_scale=guidance_scale, guidance_frames=guidance_frames, temperature=temperature
     )
-    vqgan_config.num_latent_frames(guidance_frames, "guidance_frames covers")
+    if guidance_frames is not None:
+        vqgan_config.num_latent_frames(guidance_frames, "guidance_frames covers")
     index = ModelIndex(fps=vqgan_config.fps, defaults=defaults)
     gpt, vqgan = GPT(gpt_config), VideoVQGAN(vqgan_config)
     load_into(gpt, gpt_state, str(transformer))

@@ -62,7 +62,11 @@ def test_alone_equals_in_a_list_on_the_shipped_model(pipe: VideoPipeline) -> Non
     assert np.array_equal(pipe(PROMPT, seed=3).codes, together[0].codes)
 
 
-@pytest.mark.parametrize("options", [{}, {"guidance_scale": 1.0}, {"top_k": 100, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"guidance_frames": 5}, {"guidance_scale": 1.0}, {"top_k": 100, "top_p": 0.9}],
+    ids=str,
+)
 def test_parallel_equals_sequential_on_the_shipped_model(
     pipe: VideoPipeline, options: dict[str, float]
 ) -> None:

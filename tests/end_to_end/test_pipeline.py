@@ -55,8 +55,9 @@ def test_a_sentence_becomes_a_clip(pipe: VideoPipeline) -> None:
     assert isinstance(clip, Clip)
     assert clip.frames.shape == (9, 32, 32, 3) and clip.frames.dtype == np.uint8
     assert clip.codes.shape == (3, 4, 4) and clip.fps == 8.0 and clip.prompt == PROMPT
-    assert clip.log_prob is not None and clip.log_prob < 0 and clip.score is None
-    assert pipe(PROMPT, guidance_frames=9).score is not None
+    assert clip.log_prob is not None and clip.log_prob < 0 and clip.score is not None
+    assert pipe(PROMPT, guidance_frames=5).score is None
+    assert pipe(PROMPT, guidance_frames=9).score == clip.score
     assert np.array_equal(clip.frames, pipe._develop(torch.from_numpy(clip.codes)))
 
 
