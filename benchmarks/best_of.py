@@ -39,6 +39,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=50, help="captions to draw candidates for (50)")
     parser.add_argument("--best-of", type=int, default=8, help="candidates of each (8)")
     parser.add_argument("--guidance-scale", type=float, help="the model's own unless given; 1 is none")
+    parser.add_argument(
+        "--guidance-frames", type=int, help="that guidance leads; the model's own unless given"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.best_of < 2:
@@ -65,6 +68,7 @@ def main() -> None:
             seed=options.seed + number,
             best_of=options.best_of,
             guidance_scale=options.guidance_scale,
+            guidance_frames=options.guidance_frames,
             scorer=look,
         )
         right.append(factors(judge, scene, renderings[number], np.stack([clip.frames for clip in clips])))
@@ -84,7 +88,7 @@ def main() -> None:
             print(f"  best by {name:<14}{row[name]['best']:7.1%}   more than one at random {more}")
         print(f"  the best there is     {row['most']:7.1%}")
     facts = {name: getattr(options, name) for name in ("split", "seed", "prompts", "best_of")}
-    facts["guidance_scale"] = scale
+    facts["guidance_scale"], facts["guidance_frames"] = scale, options.guidance_frames
     raw = {"factors": verdicts.astype(int).tolist(), **scores}
     print(json.dumps({"benchmark": "best_of", **facts, "measures": found, "raw": raw}))
 

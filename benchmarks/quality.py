@@ -41,7 +41,7 @@ from kinolenta.transformer.generate import DECODINGS
 from kinolenta.transformer.precision import PRECISIONS
 
 BATCH = 16
-SAMPLING = ("guidance_scale", "temperature", "top_k", "top_p")
+SAMPLING = ("guidance_scale", "guidance_frames", "temperature", "top_k", "top_p")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -53,8 +53,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of captions; clip i is generated with seed + i")
     parser.add_argument(
-        "--guidance-scale", type=float, help="without it and the next three, the model's defaults"
+        "--guidance-scale", type=float, help="without it and the next four, the model's defaults"
     )
+    parser.add_argument("--guidance-frames", type=int)
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--top-p", type=float)

@@ -44,7 +44,8 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 class GenerationDefaults(Config):
     """How a model draws unless told otherwise; the values that were measured to suit it.
 
-    guidance_frames: how many of the frames that are drawn guidance leads, from the first on; None is all.
+    guidance_frames: 1 + n * time_stride lets guidance lead 1 + n latent frames, the first that are drawn;
+    None is all.
     """
 
     temperature: float = 1.0

@@ -139,8 +139,8 @@ class VideoPipeline:
         seed: 0 to 2^63 - 1, one for all sentences or one each. num_frames: 1 + a multiple of time_stride; 1
         is a picture, more than the trained length (``num_frames``) goes on from the first frame and the last
         ones, see SlidingGeneration. guidance_scale: 1 is no guidance, more follows the sentence more closely;
-        guidance_frames: it leads so many of the frames to be drawn, from the first on, 1 + a multiple of
-        time_stride, and the others, drawn in half of the rows, follow these.
+        guidance_frames: 1 + n * time_stride lets it lead 1 + n latent frames, the first of those to be drawn;
+        the others, drawn in half of the rows, follow them. As many as num_frames is all.
         negative_prompt: what guidance leads away from. temperature, top_k, top_p: see SamplingConfig;
         first_frame_temperature, first_frame_top_k, first_frame_top_p: the same of the first frame alone, if
         it shall be drawn otherwise. None takes the model's own default, which is in its ``model_index.json``.

@@ -146,13 +146,10 @@ class Request:
         chosen, negative = self.best_of > 1, self.negative_ids is not None
         without = None if negative else made.log_prob_uncond
         drawn = self.drawn(made.codes.shape[1])
-
-        def nats(text_ids: list[list[int]]) -> Tensor:
-            order = self.order(transformer.layout)
-            return (code_log_probs(transformer, text_ids, made.codes, order) * drawn).sum((1, 2, 3))
-
         if without is None and (negative or chosen):
-            without = nats([[]] * len(made.codes))
+            order = self.order(transformer.layout)
+            nats = code_log_probs(transformer, [[]] * len(made.codes), made.codes, order)
+            without = (nats * drawn).sum((1, 2, 3))
         said = None
         if chosen:
             first = int(drawn.expand(made.codes.shape[1:]).flatten(1).any(1).nonzero()[0])

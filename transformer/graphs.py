@@ -57,7 +57,7 @@ class GraphedStack:
     def run(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """``Stack.run``; the cache is the same in every call."""
+        """``Stack.run``; the cache is the same in every call, but for rows that are dropped from its end."""
         shape = x.shape
         if shape not in self.met:
             self.met.add(shape)

@@ -94,7 +94,7 @@ class SlidingGeneration:
     def _generation(self, known: Tensor, order: Tensor) -> Generation:
         """Guidance leads as many latent frames as are left to it, and so many fewer are left."""
         left = self._guided_left
-        if left is not None:
+        if isinstance(left, int):
             drawn = len((order[known.shape[1] :] // self.per_frame).unique())
             self._guided_left = max(0, left - drawn)
         return Generation(

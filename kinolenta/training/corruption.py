@@ -41,13 +41,13 @@ def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Gener
 
 @torch.no_grad()
 def draft(model: GPT, strip: Strip, window: int, generator: torch.Generator) -> Strip:
-    """The strip with ``window`` codes in a row, somewhere in each clip of the first half of the rows, drawn
-    by the model itself from the codes that stood before them.
+    """The strip with ``window`` codes in a row, somewhere in each clip of the first half of the rows (or of a
+    single row), drawn by the model itself from the codes that stood before them.
 
     Such windows are what parallel decoding looks at; a model that has seen them agrees sooner with what it
     will say once they are right (Kou et al. 2024, arXiv:2403.00835, train on whole decoding trajectories).
     """
-    rows = strip.rows(slice(-(-len(strip.token_ids) // 2)))  # of a single row that one
+    rows = strip.rows(slice(-(-len(strip.token_ids) // 2)))
     batch = len(rows.token_ids)
     last = max(strip.num_codes - window, 0)
     start = torch.randint(last + 1, (batch, 1), generator=generator)

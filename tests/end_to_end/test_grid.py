@@ -164,6 +164,26 @@ def test_the_first_frame_may_be_drawn_otherwise(pipe: VideoPipeline) -> None:
     assert np.array_equal(rest.codes[0], plain.codes[0]) and not np.array_equal(rest.codes, plain.codes)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"image": PICTURE, "rows": 2}, {"last_image": PICTURE}, {"video": FILM, "border": 1},
+     {"num_frames": 17}, {"negative_prompt": "синий мяч"}],
+    ids=["nothing", "rows", "last", "rim", "long", "negative"],
+)  # fmt: skip
+def test_guidance_that_ends_is_exact_with_all_that_can_be_given(
+    pipe: VideoPipeline, given: dict[str, object]
+) -> None:
+    options = {"guidance_frames": 1, "guidance_scale": 4.0, **given}
+    slow = pipe(PROMPT, seed=1, decoding="sequential", **options)  # type: ignore[call-overload]
+    together = pipe([PROMPT, "мяч", "кот"], seed=[1, 2, 3], **options)  # type: ignore[call-overload]
+    assert np.array_equal(slow.codes, together[0].codes) and slow.log_prob == together[0].log_prob
+    frames = np.stack([*pipe.stream(PROMPT, seed=1, **options)])  # type: ignore[arg-type]
+    assert np.array_equal(frames, slow.frames)
+    for frames_led in (17, 9):
+        whole = pipe(PROMPT, seed=1, **(options | {"guidance_frames": frames_led}))  # type: ignore[call-overload]
+        assert not np.array_equal(whole.codes, slow.codes)
+
+
 def test_a_negative_prompt_changes_what_guidance_leads_away_from(pipe: VideoPipeline) -> None:
     plain, negative = pipe(PROMPT), pipe(PROMPT, negative_prompt="синий мяч")
     assert not np.array_equal(plain.codes, negative.codes)
@@ -219,7 +239,7 @@ def test_scores_count_what_was_drawn_whatever_leads_it(pipe: VideoPipeline, give
 def test_scores_of_codes_that_stand_out_of_their_turn_are_the_same_both_ways(
     pipe: VideoPipeline, given: dict[str, object]
 ) -> None:
-    nearly_none = pipe(PROMPT, guidance_scale=1 + 1e-9, guidance_frames=9, **given)  # type: ignore[call-overload]
+    nearly_none = pipe(PROMPT, guidance_scale=1 + 1e-9, **given)  # type: ignore[call-overload]
     plain = pipe(PROMPT, guidance_scale=1.0, best_of=2, scorer=lambda clip: -clip.candidate, **given)  # type: ignore[call-overload]
     assert np.array_equal(plain.codes, nearly_none.codes)
     assert plain.score == pytest.approx(nearly_none.score, abs=1e-3)
@@ -269,7 +289,7 @@ def test_a_clip_of_other_codes_is_not_read(pipe: VideoPipeline) -> None:
 
 
 def test_a_clip_is_read_back(pipe: VideoPipeline, tmp_path: Path) -> None:
-    clip = pipe(PROMPT, guidance_frames=9)
+    clip = pipe(PROMPT)
     text = pipe.caption(clip)
     assert isinstance(text, str) and text == pipe.caption(clip)
     one, other = pipe.score(clip, [PROMPT, "мяч"])

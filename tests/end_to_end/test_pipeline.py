@@ -169,6 +169,14 @@ def test_options_change_the_draw(pipe: VideoPipeline) -> None:
         ({"top_p": 2.0}, ConfigError, "top_p"),
         ({"decoding": "fast"}, ConfigError, "no decoding 'fast'; choose one of parallel"),
         ({"guidance_scale": -3.0}, ConfigError, "guidance_scale"),
+        ({"guidance_frames": 3}, ShapeError, "guidance_frames covers 3 frames; .* Use 1 or 5"),
+        ({"guidance_frames": 0}, ShapeError, "guidance_frames covers 0 frames"),
+        ({"guidance_frames": True}, ShapeError, "guidance_frames must be a whole number"),
+        (
+            {"guidance_frames": 100_001},
+            ShapeError,
+            "guidance_frames is 100001; this model makes clips of at most",
+        ),
         ({"image": "missing.png"}, MediaError, "missing.png"),
     ],
 )

@@ -82,3 +82,9 @@ def test_a_draft_is_drawn_from_what_the_model_says_there() -> None:
     likeliest = sure.code_logits(hidden).argmax(-1)
     assert (sure.layout.unpack(shown).codes[:32] == likeliest).float().mean() > 0.99
     assert torch.equal(shown.token_ids[32:], STRIP.token_ids[32:])
+
+
+def test_of_a_single_row_the_window_is_a_draft_too() -> None:
+    strip = STRIP.rows([0])
+    drafted = [draft(MODEL, strip, 8, torch.Generator().manual_seed(seed)).token_ids for seed in range(4)]
+    assert any(not torch.equal(one, strip.token_ids) for one in drafted)

@@ -111,9 +111,11 @@ def test_the_window_shrinks_as_clips_share_a_pass(clips: int, guidance_scale: fl
 
 
 def test_the_window_grows_and_rows_are_dropped_when_guidance_ends() -> None:
-    generation = Generation(
-        MODEL, [[5]] * 8, seeds=[*range(8)], num_latent_frames=4, guidance_scale=2.0, guided_latent_frames=1
-    )
+    texts, seeds = [[5], [6, 7]] * 4, [*range(8)]
+    options = {"num_latent_frames": 4, "guidance_scale": 2.0, "guided_latent_frames": 1}
+    slow = generate(MODEL, texts, seeds=seeds, decoding="sequential", **options)  # type: ignore[arg-type]
+    equal(slow, generate(MODEL, texts, seeds=seeds, **options))  # type: ignore[arg-type]
+    generation = Generation(MODEL, texts, seeds=seeds, **options)  # type: ignore[arg-type]
     decoder, met = generation._decoder, []
     for complete, _ in generation.frames():
         met.append((complete, decoder.window, decoder.cache.copies))
@@ -126,7 +128,7 @@ def test_a_single_row_is_never_left() -> None:
     )
     for _ in generation.frames():
         pass
-    assert generation._decoder.cache.copies == 2
+    assert generation._decoder.cache.copies == 2 and generation._decoder.num_led == 0
 
 
 @pytest.mark.parametrize("order", ["frames", "shuffled"])
@@ -144,6 +146,9 @@ def test_guided_frames_are_drawn_as_guidance_draws_them_and_the_others_as_withou
         scale = 2.5 if turn[number] // 12 == drawn else 1.0
         again = generate(MODEL, [[5, 6]], known_codes=made[:, :number], guidance_scale=scale, **options)
         assert again.codes.flatten(1)[0, turn[number]] == made[0, number]
+    for scale in (1.0, 2.5):
+        other = generate(MODEL, [[5, 6]], known_codes=given, guidance_scale=scale, **options).codes
+        assert not torch.equal(other.flatten(1)[:, turn], made)
 
 
 def test_parallel_takes_fewer_passes_and_every_pass_counts() -> None:

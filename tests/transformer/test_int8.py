@@ -35,10 +35,12 @@ def clips(model: GPT, stack: Int8Stack, rows: slice, **options: object) -> Gener
     return generate(model, texts, seeds=[3] * len(texts), int8=stack, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
+@pytest.mark.parametrize(("guidance_scale", "guided"), [(1.0, None), (2.5, None), (2.5, 1)])
 @pytest.mark.parametrize("window", [5, 24])
-def test_parallel_equals_sequential(model: GPT, stack: Int8Stack, guidance_scale: float, window: int) -> None:
-    options = {"guidance_scale": guidance_scale, "num_latent_frames": 3}
+def test_parallel_equals_sequential(
+    model: GPT, stack: Int8Stack, guidance_scale: float, guided: int | None, window: int
+) -> None:
+    options = {"guidance_scale": guidance_scale, "num_latent_frames": 3, "guided_latent_frames": guided}
     one_by_one = clips(model, stack, slice(None), decoding="sequential", **options)
     many = clips(model, stack, slice(None), window=window, **options)
     assert torch.equal(one_by_one.codes, many.codes) and torch.equal(one_by_one.log_prob, many.log_prob)
