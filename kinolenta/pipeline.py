@@ -57,7 +57,7 @@ class VideoPipeline:
         precision: str = "float32",
     ) -> None:
         """precision: see ``from_pretrained``. Raises CheckpointError that shows both sides if the three do
-        not fit each other.
+        not fit each other, ShapeError if guidance ends where no frame does.
         """
         self.tokenizer, self.index = tokenizer, index
         self.transformer, self.decoder = transformer.eval(), decoder.eval()
@@ -387,6 +387,8 @@ class VideoPipeline:
                 one,
                 other,
             )
+        if (led := self.index.defaults.guidance_frames) is not None:
+            self._latent_frames(led, "guidance_frames")
 
 
 def _load(folder: Path, config_class: Any, module_class: Callable[[Any], ModuleT]) -> ModuleT:

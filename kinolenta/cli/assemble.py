@@ -61,8 +61,6 @@ def assemble(
     defaults = GenerationDefaults(
         guidance_scale=guidance_scale, guidance_frames=guidance_frames, temperature=temperature
     )
-    if guidance_frames is not None:
-        vqgan_config.num_latent_frames(guidance_frames, "guidance_frames covers")
     index = ModelIndex(fps=vqgan_config.fps, defaults=defaults)
     gpt, vqgan = GPT(gpt_config), VideoVQGAN(vqgan_config)
     load_into(gpt, gpt_state, str(transformer))

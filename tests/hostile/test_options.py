@@ -147,6 +147,7 @@ def test_weights_cut_off_are_noticed_by_their_header(tmp_path: Path) -> None:
         ({"--temperature": "-1"}, "temperature"),
         ({"--guidance-scale": "nan"}, "guidance_scale"),
         ({"--guidance-frames": "2"}, "guidance_frames"),
+        ({"--guidance-frames": "100001"}, "guidance_frames"),
         ({"--decoder": "other"}, "codebook_size"),
     ],
 )
