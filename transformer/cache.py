@@ -15,7 +15,7 @@ from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.graphs import GraphedStack, graphed
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.stable import MIN_ROWS, Product, View, product_of
+from kinolenta.transformer.stable import Product, View, product_of
 from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots
@@ -105,7 +105,7 @@ def prefill(
         head=head,
         stack=graphed(stack_of(model), memory) if stack is None else stack,
     )
-    hidden = torch.empty(max(rows, MIN_ROWS), config.d_model, dtype=memory.dtype, device=device)
+    hidden = torch.empty(rows, config.d_model, dtype=memory.dtype, device=device)
     first_with: dict[tuple[int, ...], int] = {}
     for row, start in enumerate(strip.text_start.tolist()):
         text, slots = strip.rows([row]).since(start), slice(start, layout.text_slots)
@@ -118,8 +118,7 @@ def prefill(
                 for keys, values in cache.layers
             ]
             hidden[row] = model(text, layers, cache.inputs)[0, -1]
-    hidden[rows:] = hidden[:1]
-    return cache, cache.head(hidden)[:rows]
+    return cache, cache.head(hidden)
 
 
 def cache_slots(config: GPTConfig, num_codes: int) -> int:

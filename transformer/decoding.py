@@ -16,7 +16,6 @@ from kinolenta.transformer.cache import KVCache, decode_window
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.noise import NoiseWindow
 from kinolenta.transformer.sampler import SamplingConfig, draw
-from kinolenta.transformer.stable import MIN_ROWS
 
 FEED = 32  # known codes a pass
 
@@ -80,8 +79,7 @@ class FixedPoint:
             self.done += 1
             self.drafted += 1
         for begin in range(0, num_known - 1, FEED):
-            stop = min(max(min(begin + FEED, num_known - 1), MIN_ROWS), self.num_codes - 1)
-            begin = max(0, min(begin, stop - MIN_ROWS))  # a single row would take another routine
+            stop = min(begin + FEED, num_known - 1)
             decode_window(model, cache, torch.full_like(self.done, begin), stop - begin)
             self.passes += 1
 
@@ -119,10 +117,9 @@ class FixedPoint:
         self.done = done
 
     def _end_guidance(self) -> None:
-        """The rows without text are dropped, but for a single row, which would have other bits."""
+        """The rows without text are dropped."""
         self.num_led, self.window = 0, self.last_window
-        if len(self.done) * self.window >= MIN_ROWS:
-            self.cache = self.cache.first_copies()
+        self.cache = self.cache.first_copies()
 
     def _draft(self, index: Tensor) -> None:
         """A place that is looked at for the first time gets the code one frame earlier, or the last one."""

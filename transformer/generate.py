@@ -15,7 +15,7 @@ from kinolenta.transformer.layout import SequenceLayout
 from kinolenta.transformer.memory import check_memory
 from kinolenta.transformer.noise import check_stream
 from kinolenta.transformer.sampler import SamplingConfig
-from kinolenta.transformer.stable import MIN_ROWS, row_stable
+from kinolenta.transformer.stable import row_stable
 
 MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
@@ -174,8 +174,6 @@ class Generation:
         if bool(led.any()):
             negative = [()] * batch if negative_text_ids is None else negative_text_ids
             texts, copies = [*texts, *negative], 2
-        elif batch * windows[1] < MIN_ROWS:
-            texts, copies = texts * MIN_ROWS, MIN_ROWS
         check_memory(config, len(texts), num_codes, max(windows), model.kind)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)

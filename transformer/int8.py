@@ -6,7 +6,8 @@ order, and all else works on one row at a time, so rows do not depend on how man
 draws what sequential decoding draws, here too.
 
 To scale and to round are many small operations, which cost more than the products save unless compiled into
-one with their neighbours. torch.compile does that, once for any number of rows, and needs a C++ compiler.
+one with their neighbours. torch.compile does that, once for any number of rows from 2 on (a lone one is run
+twice), and needs a C++ compiler.
 """
 
 import functools
@@ -21,6 +22,7 @@ from kinolenta.errors import ConfigError, require
 from kinolenta.kernels.attention import Causal
 from kinolenta.kernels.decode import decode_plan
 from kinolenta.transformer.gpt import GPT
+from kinolenta.transformer.stable import twice
 from kinolenta.transformer.stack import Layer, layers_of
 
 LARGEST = 127
@@ -49,7 +51,7 @@ class Int8Stack(NamedTuple):
     def run(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Causal, cache: list[tuple[Tensor, Tensor]]
     ) -> Tensor:
-        """x [b, n, d] to hidden states of the same shape, in inference mode; b * n is at least 2."""
+        """x [b, n, d] to hidden states of the same shape, in inference mode."""
         with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
             return self._run(x, cos, sin, mask, cache)
 
@@ -59,19 +61,19 @@ class Int8Stack(NamedTuple):
         before, between, after = _compiled()
         batch, n, width = shape = x.shape
         both, layers = self.heads + self.kv_heads, self.layers
-        x, decode = x.reshape(-1, width), None
-        cos, sin = (table.flatten(0, 1) for table in (cos, sin))
+        rows, decode = batch * n, None
+        x, cos, sin = (twice(each.flatten(0, 1)) for each in (x, cos, sin))
         qk, v = before(x, layers[0], cos, sin, both, self.eps)
         for number, (layer, slots) in enumerate(zip(layers, cache, strict=True)):
-            qk, v = (heads.view(batch, n, heads.shape[1], -1).transpose(1, 2) for heads in (qk, v))
+            qk, v = (heads[:rows].unflatten(0, (batch, n)).transpose(1, 2) for heads in (qk, v))
             q, k = qk.narrow(1, 0, self.heads), qk.narrow(1, self.heads, self.kv_heads)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
-            attended = decode(q, k, v, slots).transpose(1, 2).reshape(len(x), -1).contiguous()
+            attended = twice(decode(q, k, v, slots).transpose(1, 2).reshape(rows, -1).contiguous())
             if number + 1 < len(layers):
                 x, qk, v = between(x, attended, layer, layers[number + 1], cos, sin, both, self.eps)
             else:
                 x = after(x, attended, layer, self.eps)
-        return F.layer_norm(x, (width,), self.norm, None, self.eps).view(shape)
+        return F.layer_norm(x[:rows], (width,), self.norm, None, self.eps).view(shape)
 
 
 @torch.inference_mode()

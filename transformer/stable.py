@@ -4,8 +4,8 @@ drawn one code at a time or many.
 A CPU's matrix library picks its routine by the shapes of the operands and by who made the processor, and
 routines differ in their last bits; a draw that hangs on such a bit would depend on its neighbours. oneDNN
 generates its code for a weight that was laid out beforehand, and sums up the inputs in one order for any
-number of rows from 2 on. Compared bit for bit among 1024 rows, as it generates code for SSE 4.1, AVX2,
-AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
+number of rows from 2 on; so a lone row is multiplied twice. Compared bit for bit among 1024 rows, as it
+generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
 """
 
 import copy
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from kinolenta.transformer.blocks import FeedForward
 from kinolenta.transformer.gpt import GPT, CodeInputs
 
-MIN_ROWS = 2  # a single row of many inputs takes a matrix-vector routine of its own
 MOST_ELEMENTS = 32768  # PyTorch deals more among threads
 PAIR = 64  # of the smallest numbers in two of the widest registers, a step of PyTorch's loops
 
@@ -27,18 +26,35 @@ Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def product_of(weight: Tensor) -> Product:
-    """What multiplies x [rows, in], at least 2 rows, by a weight [out, in], and gives [rows, out].
+    """What multiplies x [..., in] by a weight [out, in], and gives [..., out].
 
     On a CPU with oneDNN the weight is laid out anew, a copy; elsewhere this is F.linear, and rows may depend
     on their number in their last bits.
     """
     weight = weight.detach()
+    width, multiply = weight.shape[1], _multiply(weight)
+
+    def product(x: Tensor) -> Tensor:
+        if x.numel() != width:
+            return multiply(x)
+        # A lone row of many inputs would take a matrix-vector routine.
+        return multiply(twice(x.reshape(1, width)))[:1].view(*x.shape[:-1], -1)
+
+    return product
+
+
+def twice(x: Tensor) -> Tensor:
+    """A lone row [1, ...] and the same once more; more rows as they are."""
+    return x if len(x) > 1 else torch.cat((x, x))
+
+
+def _multiply(weight: Tensor) -> Product:
     if weight.device.type != "cpu" or not multiplies(weight.dtype):
         return lambda x: F.linear(x, weight)
     with torch.inference_mode(False):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-    multiply = torch.ops.mkldnn._linear_pointwise.default
-    return lambda x: multiply(x, packed, None, "none", [], "")
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    return lambda x: linear(x, packed, None, "none", [], "")
 
 
 def multiplies(dtype: torch.dtype) -> bool:

@@ -16,7 +16,7 @@ from kinolenta.kernels.decode import decode_plan
 from kinolenta.transformer.blocks import Block, LayerNorm
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.rotary import rotate
-from kinolenta.transformer.stable import Product, StableLinear, gated, product_of
+from kinolenta.transformer.stable import Product, StableLinear, gated, product_of, twice
 
 Weight = TypeVar("Weight")
 
@@ -48,20 +48,21 @@ class Stack(NamedTuple):
         """``GPT.run_blocks`` over a cache: x [b, n, d] to hidden states of the same shape."""
         batch, n, width = shape = x.shape
         heads, both, eps = self.heads, self.heads + self.kv_heads, self.eps
-        x, decode = x.reshape(-1, width), None
+        rows, decode = batch * n, None
+        x = twice(x.reshape(rows, width))  # once here, and not in every product
         for layer, slots in zip(self.layers, cache, strict=True):
             qkv = layer.qkv(_normed(x, layer.attention_norm, eps))
-            qkv = qkv.view(batch, n, both + self.kv_heads, -1)
+            qkv = qkv[:rows].view(batch, n, both + self.kv_heads, -1)
             qk = rotate(_normed(qkv.narrow(2, 0, both), layer.qk_norm, eps), cos, sin).transpose(1, 2)
             v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2).to(qk.dtype)
             q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, self.kv_heads)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
             attended = decode(q, k, v, slots)
-            x = x + layer.out(attended.transpose(1, 2).reshape(x.shape[0], -1))
+            x = x + layer.out(twice(attended.transpose(1, 2).reshape(rows, -1)))
             up = layer.up(_normed(x, layer.feed_forward_norm, eps))
             half = up.shape[1] // 2
             x = x + layer.down(gated(up.narrow(1, 0, half), up.narrow(1, half, half)))
-        return _normed(x, self.norm, eps).view(shape)
+        return _normed(x[:rows], self.norm, eps).view(shape)
 
 
 def stack_of(model: GPT) -> Stack:

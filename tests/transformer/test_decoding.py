@@ -122,13 +122,16 @@ def test_the_window_grows_and_rows_are_dropped_when_guidance_ends() -> None:
     assert met[0] == (0, 8, 2) and met[-1] == (3, 16, 1)
 
 
-def test_a_single_row_is_never_left() -> None:
-    generation = Generation(
-        MODEL, [[5]], seeds=[1], guidance_scale=2.0, guided_latent_frames=1, decoding="sequential"
-    )
+def test_a_clip_that_is_left_with_a_single_row_is_drawn_as_in_a_batch() -> None:
+    model = tiny_gpt(d_model=256, n_head=4, n_kv_head=4)
+    options = {"guidance_scale": 2.0, "guided_latent_frames": 1}
+    generation = Generation(model, [[5]], seeds=[1], decoding="sequential", **options)  # type: ignore[arg-type]
     for _ in generation.frames():
         pass
-    assert generation._decoder.cache.copies == 2 and generation._decoder.num_led == 0
+    assert generation._decoder.cache.copies == 1 and generation._decoder.num_led == 0
+    among = generate(model, [[6], [5], [7]], seeds=[3, 1, 2], **options)  # type: ignore[arg-type]
+    assert torch.equal(generation.result().codes[0], among.codes[1])
+    assert torch.equal(generation.result().log_prob[0], among.log_prob[1])
 
 
 @pytest.mark.parametrize("order", ["frames", "shuffled"])
