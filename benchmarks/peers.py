@@ -2,11 +2,12 @@
 
     python benchmarks/peers.py --size small --runs 5
 
-Random weights, float32, batch 1, no guidance, temperature 1; 66 slots of text, then 256 codes (small: 8
-layers of width 512; large: 12 of 768). The peers run in turn. How many codes a parallel pass gets right is a
-matter of training, which random weights have not had: its time is that of a pass here, times the passes a
-code that the shipped demo needs, and is marked as derived. Peers that are not installed are named. The last
-line is JSON.
+Random weights, batch 1, no guidance, temperature 1; 66 slots of text, then 256 codes (small: 8 layers of
+width 512; large: 12 of 768). Float32; with ``--precision bfloat16`` ours and transformers once more in that,
+each compared with the best of transformers in the same numbers. The peers run in turn. How many codes a
+parallel pass gets right is a matter of training, which random weights have not had: its time is that of a
+pass here, times the passes a code that the shipped demo needs, and is marked as derived. Peers that are not
+installed are named. The last line is JSON.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def ours(size: str) -> GPT:
     return row_stable(model)
 
 
-def theirs(size: str) -> dict[str, Callable[[], Any]]:
+def theirs(size: str, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
     """transformers: GPT-2 and Llama shapes, their vocabulary no larger than our codebook."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -85,6 +86,7 @@ def theirs(size: str) -> dict[str, Callable[[], Any]]:
             max_position_embeddings=slots,
         )
     )
+    gpt2, llama = gpt2.eval().to(dtype), llama.eval().to(dtype)
     ids = torch.randint(3, CODEBOOK, (1, TEXT))
 
     def run(model: Any, **options: Any) -> Any:
@@ -102,10 +104,10 @@ def theirs(size: str) -> dict[str, Callable[[], Any]]:
         return made
 
     return {
-        "transformers GPT-2, dynamic cache": lambda: run(gpt2.eval()),
-        "transformers Llama, dynamic cache": lambda: run(llama.eval()),
+        "transformers GPT-2, dynamic cache": lambda: run(gpt2),
+        "transformers Llama, dynamic cache": lambda: run(llama),
         "transformers Llama, static cache": lambda: run(
-            llama.eval(), cache_implementation="static", disable_compile=True
+            llama, cache_implementation="static", disable_compile=True
         ),
     }
 
@@ -181,7 +183,7 @@ def main() -> None:
         choices=OTHERS,
         nargs="+",
         default=[],
-        help="ours, beside float32; int8 needs a C++ compiler",
+        help="beside float32: bfloat16, also of transformers; int8, ours alone, needs a C++ compiler",
     )
     options = parser.parse_args()
     model = ours(options.size)
@@ -201,7 +203,10 @@ def main() -> None:
         cases |= {f"ours, parallel, {kind}": draw}
     absent = [name for name in ("dalle_pytorch", "min_dalle") if importlib.util.find_spec(name) is None]
     if importlib.util.find_spec("transformers") is not None:
-        cases |= theirs(options.size)
+        cases |= theirs(options.size, torch.float32)
+        if "bfloat16" in options.precision:
+            shorter = theirs(options.size, torch.bfloat16)
+            cases |= {f"{name}, bfloat16": work for name, work in shorter.items()}
     if "dalle_pytorch" not in absent:
         cases["dalle-pytorch, cached"] = dalle_pytorch(options.size)
     if "min_dalle" not in absent:
@@ -220,12 +225,17 @@ def main() -> None:
                 took = took / result.passes * share * CODES
             times[name].append(took)
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first warms up
-    best = min((value for name, value in medians.items() if "transformers" in name), default=None)
-    print(f"{options.size}: {SIZES[options.size]}, {CODES} codes, {torch.get_num_threads()} threads, float32")
+    best: dict[bool, float] = {}  # of transformers, in bfloat16 or not
     for name, value in medians.items():
-        ratio = "" if best is None else f"{best / value:8.2f} x the best of transformers"
+        if name.startswith("transformers"):
+            half = name.endswith("bfloat16")
+            best[half] = min(value, best.get(half, math.inf))
+    print(f"{options.size}: {SIZES[options.size]}, {CODES} codes, {torch.get_num_threads()} threads")
+    for name, value in medians.items():
+        rival = best.get(name.endswith("bfloat16"))
+        ratio = "" if rival is None else f"{rival / value:8.2f} x the best of transformers"
         derived = "  (derived)" if name.startswith("ours, parallel") else ""
-        print(f"{name:<36}{value:9.3f} s{CODES / value:9.0f} codes/s{ratio}{derived}")
+        print(f"{name:<44}{value:9.3f} s{CODES / value:9.0f} codes/s{ratio}{derived}")
     for name in absent:
         print(f"{name}: not installed, not timed")
     print(
