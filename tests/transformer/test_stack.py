@@ -32,6 +32,23 @@ def test_stack_and_blocks_agree_in_every_bit(sizes: dict[str, int], n: int) -> N
     assert found[0][0].shape == x.shape and not torch.equal(found[0][1], memory)
 
 
+@pytest.mark.parametrize("part", ["blocks", "stack"])
+def test_a_row_alone_has_the_bits_that_it_has_among_others(part: str) -> None:
+    model = row_stable(tiny_gpt(d_model=256, n_head=4, n_kv_head=4, d_ff=704))
+    config, generator = model.config, torch.Generator().manual_seed(1)
+    memory = torch.randn(config.n_layer, 2, 3, 4, 64, 64, generator=generator)
+    x = torch.randn(3, 1, 256, generator=generator)
+    cos, sin = model.rotary(*torch.randint(0, 9, (2, 3, 1, 4), generator=generator))
+    start, pad = torch.tensor([20, 7, 30]), torch.tensor([0, 3, 17])
+    run = model.run_blocks if part == "blocks" else stack_of(model).run
+    found = []
+    for rows in (slice(None), slice(1, 2)):
+        cache = [(keys[rows].clone(), values[rows].clone()) for keys, values in memory.unbind()]
+        with torch.inference_mode():
+            found.append(run(x[rows], cos[rows], sin[rows], Causal(start=start[rows], pad=pad[rows]), cache))
+    assert torch.equal(found[0][1:2], found[1])
+
+
 def test_a_stack_holds_no_weights_of_its_own() -> None:
     model = row_stable(tiny_gpt(d_ff=1100))
     stack = stack_of(model)
