@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=500)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     options = parser.parse_args()
+    if options.clips < 1:
+        parser.error("--clips must be 1 or more.")
     pipe = VideoPipeline.from_pretrained(options.model, precision=options.precision)
     clips = codes = differing = alone = 0
     for start in tqdm(range(0, options.clips, MAX_BATCH), file=sys.stderr):

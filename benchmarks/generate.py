@@ -178,6 +178,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=12, help="timed runs a case (12); a third at batch 8")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs must be 1 or more.")
     try:
         if options.json:
             check_writable(options.json, KinolentaError, overwrite=True)

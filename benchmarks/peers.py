@@ -186,6 +186,8 @@ def main() -> None:
         help="beside float32: bfloat16, also of transformers; int8, ours alone, needs a C++ compiler",
     )
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs must be 1 or more.")
     model = ours(options.size)
     text = [list(range(10, 10 + TEXT - 2))]
     share = passes_a_code()

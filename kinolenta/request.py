@@ -142,18 +142,21 @@ class Request:
         return self.given.first(order)
 
     def opinion(self, transformer: GPT, rows: slice, made: Generated) -> Opinion:
-        """As far as drawing has computed it or choosing the best of several asks for it."""
+        """As far as drawing has computed it or choosing the best of several asks for it. Each clip is looked at
+        by itself, so that what is thought of it does not depend on its neighbours in any bit.
+        """
         chosen, negative = self.best_of > 1, self.negative_ids is not None
         without = None if negative else made.log_prob_uncond
         drawn = self.drawn(made.codes.shape[1])
         if without is None and (negative or chosen):
             order = self.order(transformer.layout)
-            nats = code_log_probs(transformer, [[]] * len(made.codes), made.codes, order)
+            nats = torch.cat([code_log_probs(transformer, [[]], clip, order) for clip in made.codes.split(1)])
             without = (nats * drawn).sum((1, 2, 3))
         said = None
         if chosen:
             first = int(drawn.expand(made.codes.shape[1:]).flatten(1).any(1).nonzero()[0])
-            said = text_log_probs(transformer, self.text_ids[rows], made.codes, first)
+            pairs = zip(self.text_ids[rows], made.codes.split(1), strict=True)
+            said = torch.cat([text_log_probs(transformer, [ids], clip, first) for ids, clip in pairs])
         return Opinion(None if without is None else made.log_prob - without, said)
 
     def best(self, clips: Sequence[Clip]) -> Clip:

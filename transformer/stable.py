@@ -4,7 +4,7 @@ drawn one code at a time or many.
 A CPU's matrix library picks its routine by the shapes of the operands and by who made the processor, and
 routines differ in their last bits; a draw that hangs on such a bit would depend on its neighbours. oneDNN
 generates its code for a weight that was laid out beforehand, and sums up the inputs in one order for any
-number of rows from 2 on; so a lone row is multiplied twice. Compared bit for bit among 1024 rows, as it
+number of rows from 2 on; so a lone row is multiplied twice. Compared bit for bit among 2048 rows, as it
 generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
 """
 

@@ -33,7 +33,8 @@ def generate(
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Film to go on from.")] = None,
     video_frames: Annotated[
-        int | None, typer.Option(help="Keep only so many frames of --video: 1, 5, 9, 13, ...")
+        int | None,
+        typer.Option(help="Keep only so many frames of --video: 1, 5, 9, 13, ... (of 7 the first 5)"),
     ] = None,
     border: Annotated[
         int | None, typer.Option(help="Keep only so many rows and columns of codes at the sides of --video.")

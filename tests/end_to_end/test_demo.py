@@ -62,6 +62,15 @@ def test_alone_equals_in_a_list_on_the_shipped_model(pipe: VideoPipeline) -> Non
     assert np.array_equal(pipe(PROMPT, seed=3).codes, together[0].codes)
 
 
+def test_what_decides_the_best_of_several_does_not_depend_on_neighbours(pipe: VideoPipeline) -> None:
+    options = {"num_frames": 1, "temperature": 0.0, "best_of": 3}
+    together = pipe([PROMPT, "мяч", "дельфин плывет вправо в море"], seed=5, **options)
+    for clip in together:
+        alone = pipe(clip.prompt, seed=5, **options)
+        assert np.array_equal(alone.codes, clip.codes) and alone.candidate == clip.candidate
+        assert (alone.text_log_prob, alone.score) == (clip.text_log_prob, clip.score)
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"guidance_frames": 5}, {"guidance_scale": 1.0}, {"top_k": 100, "top_p": 0.9}],

@@ -23,7 +23,7 @@ WIDTHS = [(256, 768), (256, 1408), (704, 256), (256, 4375), (512, 1536), (1344, 
 @pytest.mark.parametrize("width", WIDTHS, ids=str)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_row_of_a_product_is_the_same_among_1_to_1024_rows(
+def test_row_of_a_product_is_the_same_among_1_to_2048_rows(
     width: tuple[int, int], threads: int, dtype: torch.dtype
 ) -> None:
     if dtype == torch.bfloat16 and not multiplies(dtype):
@@ -52,12 +52,12 @@ def check_rows(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) ->
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator).to(dtype)
     product = product_of(weight)
-    x = torch.randn(1024, inputs, generator=generator).to(dtype)
+    x = torch.randn(2048, inputs, generator=generator).to(dtype)
     whole = product(x)
     exact = x.double() @ weight.double().t()  # sums are in float32, results rounded to the type
     torch.testing.assert_close(whole.double(), exact, atol=5e-7 * inputs, rtol=torch.finfo(dtype).eps)
-    for rows in (1, 2, 3, 4, 5, 7, 9, 16, 33, 64, 65, 100, 256, 512, 1023):
-        for begin in (0, 1, 1024 - rows):
+    for rows in (1, 2, 3, 4, 5, 7, 9, 16, 33, 64, 65, 100, 256, 512, 1023, 2047):
+        for begin in (0, 1, 2048 - rows):
             assert torch.equal(product(x[begin : begin + rows]), whole[begin : begin + rows])
 
 
