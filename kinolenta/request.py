@@ -142,8 +142,9 @@ class Request:
         return self.given.first(order)
 
     def opinion(self, transformer: GPT, rows: slice, made: Generated) -> Opinion:
-        """As far as drawing has computed it or choosing the best of several asks for it. Each clip is looked at
-        by itself, so that what is thought of it does not depend on its neighbours in any bit.
+        """As far as drawing has computed it or choosing the best of several asks for it.
+
+        Each clip is looked at by itself: what is thought of it depends on its neighbours in no bit.
         """
         chosen, negative = self.best_of > 1, self.negative_ids is not None
         without = None if negative else made.log_prob_uncond
