@@ -76,10 +76,12 @@ def main() -> None:
         scores["gain"].append([clip.score or 0.0 for clip in clips])
     verdicts, arrays = np.stack(right), {name: np.array(rows) for name, rows in scores.items()}
     found = {name: compared(values, arrays) for name, values in measures(verdicts).items()}
-    scale = pipe.index.defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
+    own = pipe.index.defaults
+    scale = own.guidance_scale if options.guidance_scale is None else options.guidance_scale
+    led = own.guidance_frames if options.guidance_frames is None else options.guidance_frames
     print(
         f"best of {options.best_of}  |  {options.prompts} captions of {options.split}, seed {options.seed}, "
-        f"guidance {scale:g}"
+        f"guidance {scale:g}, of {'all frames' if led is None else f'{led} frames'}"
     )
     for measure, row in found.items():
         print(f"\n{measure}\n  one at random         {row['any']:7.1%}")
@@ -88,7 +90,7 @@ def main() -> None:
             print(f"  best by {name:<14}{row[name]['best']:7.1%}   more than one at random {more}")
         print(f"  the best there is     {row['most']:7.1%}")
     facts = {name: getattr(options, name) for name in ("split", "seed", "prompts", "best_of")}
-    facts["guidance_scale"], facts["guidance_frames"] = scale, options.guidance_frames
+    facts["guidance_scale"], facts["guidance_frames"] = scale, led
     raw = {"factors": verdicts.astype(int).tolist(), **scores}
     print(json.dumps({"benchmark": "best_of", **facts, "measures": found, "raw": raw}))
 

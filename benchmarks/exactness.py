@@ -2,7 +2,7 @@
 
     python benchmarks/exactness.py --clips 500
 
-Sentences times seeds; every second batch is guided, options change from batch to batch, every fourth clip is
+Sentences times seeds; guidance, its frames and other options change from batch to batch, every fourth clip is
 also drawn alone. Exit 1 if a single code or log-probability differs. The last line is JSON.
 """
 
@@ -32,6 +32,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"guidance_scale": 1.0, "top_k": 200},
     {"guidance_frames": 9, "top_p": 0.95},
     {"guidance_scale": 1.0, "temperature": 1.2},
+    {"guidance_frames": 17, "guidance_scale": 3.0},
 )
 
 

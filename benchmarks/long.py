@@ -58,15 +58,16 @@ def continued(
     pipe: VideoPipeline, texts: list[str], begun: np.ndarray, num_frames: int, seed: int
 ) -> np.ndarray:
     """What ``pipe(text, video=begun[i], num_frames=num_frames, seed=seed + i)`` shows, all side by side."""
-    own = pipe.index.defaults
+    own, latent = pipe.index.defaults, pipe.decoder.config.num_latent_frames
     generation = SlidingGeneration(
         pipe.transformer,
         [pipe.tokenizer.encode(text) for text in texts],
         seeds=[seed + i for i in range(len(texts))],
         known_codes=torch.stack([pipe.encode(frames) for frames in begun]),
-        num_latent_frames=pipe.decoder.config.num_latent_frames(num_frames),
+        num_latent_frames=latent(num_frames),
         sampling=SamplingConfig(temperature=own.temperature, top_k=own.top_k, top_p=own.top_p),
         guidance_scale=own.guidance_scale,
+        guided_latent_frames=None if own.guidance_frames is None else latent(own.guidance_frames),
     )
     for _ in generation.frames():
         pass

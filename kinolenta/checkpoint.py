@@ -42,7 +42,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationDefaults(Config):
-    """How a model draws unless told otherwise; the values that were measured to suit it.
+    """How a model draws unless told otherwise.
 
     guidance_frames: 1 + n * time_stride lets guidance lead 1 + n latent frames, the first that are drawn;
     None is all.

@@ -80,7 +80,7 @@ class VideoPipeline:
         precision: "float32"; "bfloat16", sooner on processors that have units for it; or "int8", weights
         rounded to whole numbers and compiled by PyTorch, for which the first loading takes half a minute.
         Each makes clips of its own, and how they are decoded changes nothing in any. Raises CheckpointError,
-        or ConfigError for a precision that cannot be.
+        ConfigError for a precision that cannot be, or ShapeError for a default that no clip can have.
         """
         require(
             path is None or isinstance(path, (str, Path)),

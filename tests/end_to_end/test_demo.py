@@ -73,7 +73,7 @@ def test_what_decides_the_best_of_several_does_not_depend_on_neighbours(pipe: Vi
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"guidance_frames": 5}, {"guidance_scale": 1.0}, {"top_k": 100, "top_p": 0.9}],
+    [{}, {"guidance_frames": 17}, {"guidance_scale": 1.0}, {"top_k": 100, "top_p": 0.9}],
     ids=str,
 )
 def test_parallel_equals_sequential_on_the_shipped_model(
