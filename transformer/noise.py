@@ -16,22 +16,30 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
-BLOCK = 16  # places whose noise is made at once; of more, what lies between would leave the caches
+BLOCK = 32  # places whose noise is made at once; of fewer, one thread does most of it alone
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four 32-bit words for four counter words and two key words; words are int64 tensors that broadcast.
 
-    A product of two words wraps in int64, but its bits are right, and masks drop the sign.
+    A product of two words wraps in int64, but its bits are right, and masks drop the sign. A round makes word
+    0 of the product of word 2 and the other way round: here the words stay where they are and change names.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
+    word0, word1, word2, word3 = torch.broadcast_tensors(*counter)
+    even, odd = torch.stack((word0, word2)), torch.stack((word1, word3))
+    multipliers = torch.tensor(_MULTIPLIERS, device=even.device).view(2, *[1] * word0.ndim)
+    product = torch.empty_like(even)
+    (k0, k1), (step0, step1) = key, _KEY_STEPS
     for _ in range(_ROUNDS):
-        even, odd = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1 = (odd >> 32 & _WORD) ^ c1 ^ k0, odd & _WORD
-        c2, c3 = (even >> 32 & _WORD) ^ c3 ^ k1, even & _WORD
-        k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
-    return c0, c1, c2, c3
+        torch.mul(even, multipliers, out=product)
+        torch.bitwise_right_shift(product, 32, out=even)
+        even[0].bitwise_xor_(odd[1]).bitwise_xor_(k1)
+        even[1].bitwise_xor_(odd[0]).bitwise_xor_(k0)
+        even.bitwise_and_(_WORD)
+        odd, product, multipliers = product, odd, multipliers.flip(0)
+        k0, k1, step0, step1 = k1 + step1 & _WORD, k0 + step0 & _WORD, step1, step0
+    odd.bitwise_and_(_WORD)
+    return even[0], odd[0], even[1], odd[1]
 
 
 def gumbel(
@@ -51,15 +59,18 @@ def gumbel(
         return triton_gumbel(seed, candidate, positions, codebook_size)
     blocks = torch.arange((codebook_size + 3) // 4, device=positions.device)
     counter = (blocks, positions[:, None], torch.full_like(blocks, candidate), torch.zeros_like(blocks))
-    words = torch.stack(philox(counter, (seed & _WORD, seed >> 32)), -1).flatten(1)[:, :codebook_size]
-    uniform = ((words >> 9).double() + 0.5) * 2.0**-23  # inside (0, 1), never at its ends
-    return uniform.log_().neg_().log_().neg_().float()
+    uniform = torch.empty(len(positions), len(blocks), 4, dtype=torch.float64, device=positions.device)
+    for number, word in enumerate(philox(counter, (seed & _WORD, seed >> 32))):
+        uniform[..., number] = word.bitwise_right_shift_(9)
+    noise = uniform.flatten(1)[:, :codebook_size]
+    noise.add_(0.5).mul_(2.0**-23)  # inside (0, 1), never at its ends
+    return noise.log_().neg_().log_().neg_().float()
 
 
 class NoiseWindow:
     """Gumbel noise of a few clips for codes that move forward; made once for each place, then dropped.
 
-    Memory: a window of noise a clip and a little more, however long the clip is.
+    Memory: two windows of noise a clip and a little more, however long the clip is.
     """
 
     def __init__(
@@ -69,23 +80,34 @@ class NoiseWindow:
         the raster index of each code, which names its noise, on the device of the logits.
         """
         self.streams, self.order = streams, order
-        self.slots = window + BLOCK
-        self.made: list[int] | None = None  # one after the last code of each clip whose noise is at hand
-        self.values = torch.zeros(len(streams), self.slots, codebook_size, device=order.device)
+        self.values = torch.zeros(len(streams), 2 * window + BLOCK, codebook_size, device=order.device)
+        self.begin: list[int] = []  # of each clip, the code whose noise stands first
+        self.made: list[int] = []  # one after the last code whose noise is at hand
 
     def at(self, index: Tensor) -> Tensor:
-        """Noise [b, n, codebook_size] of the codes index [b, n], n consecutive ones of each clip."""
-        if self.made is None:
-            self.made = index[:, 0].tolist()
-        for row, last in enumerate(index[:, -1].tolist()):
-            while self.made[row] <= last:
-                stop = min(self.made[row] + BLOCK, len(self.order))
-                some = torch.arange(self.made[row], stop, device=self.order.device)
-                noise = gumbel(*self.streams[row], self.order[some], self.values.shape[-1])
-                self.values[row, some % self.slots] = noise
-                self.made[row] += BLOCK
-        rows = torch.arange(len(index), device=index.device)[:, None]
-        return self.values[rows, index % self.slots]
+        """Noise [b, n, codebook_size] of the codes index [b, n], n consecutive ones of each clip; to be used
+        before the next call.
+        """
+        firsts, n = index[:, 0].tolist(), index.shape[1]
+        if not self.begin:
+            self.begin, self.made = list(firsts), list(firsts)
+        found = []
+        for row, (first, values) in enumerate(zip(firsts, self.values, strict=True)):
+            while self.made[row] < first + n:
+                self._make_more(row, first)
+            found.append(values.narrow(0, first - self.begin[row], n))
+        return found[0][None] if len(found) == 1 else torch.stack(found)
+
+    def _make_more(self, row: int, first: int) -> None:
+        """Noise of the next BLOCK codes of a clip, of which those before ``first`` are not asked for again."""
+        values, begin, made = self.values[row], self.begin[row], self.made[row]
+        if made + BLOCK - begin > len(values):  # no room; what is still asked for goes to the front
+            kept = min(first, made)
+            values[: made - kept] = values[kept - begin : made - begin]
+            begin = self.begin[row] = kept
+        names = self.order[made : made + BLOCK]
+        values[made - begin :][: len(names)] = gumbel(*self.streams[row], names, values.shape[1])
+        self.made[row] += BLOCK
 
 
 def check_stream(seed: object, candidate: object) -> None:

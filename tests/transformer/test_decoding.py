@@ -247,7 +247,7 @@ def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
             got = window.at(index)
             for row, stream in enumerate(streams):
                 assert torch.equal(got[row], gumbel(*stream, index[row], 10))
-        assert int(index.max()) >= 600 and window.values.shape[1] == n + 16
+        assert int(index.max()) >= 600 and window.values.shape[1] == 2 * n + 32
 
 
 def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
