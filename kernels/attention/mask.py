@@ -83,8 +83,8 @@ class Mask:
     def visible(self, n: int, s: int, device: torch.device) -> Tensor:
         """The mask written out: bool [b or 1, 1, n, s], True where query i sees slot j.
 
-        A query in a dead slot sees itself, so that no softmax is empty. Remembered, because all layers of one
-        pass share one description.
+        A query in a dead slot sees itself too, so that no softmax is empty. Remembered, because all layers of
+        one pass share one description.
         """
         if (n, s, device) not in self._visible:
             queries = torch.arange(n, device=device)[:, None] + column(self.start)
@@ -94,7 +94,8 @@ class Mask:
                 visible = visible & (slots >= column(self.pad))
             if self.length is not None:
                 visible = visible & (slots < column(self.length))
-            visible = visible | ((slots == queries) & ~visible.any(-1, keepdim=True))
+            if self.pad is not None or self.length is not None:
+                visible = visible | (slots == queries)
             self._visible[n, s, device] = visible.expand(*(1,) * (4 - visible.ndim), *visible.shape)
         return self._visible[n, s, device]
 
@@ -102,21 +103,22 @@ class Mask:
         """``visible`` as what is added to the scores: 0 or -inf, in the type of ``like``. Remembered too."""
         if (n, s, like.device) not in self._bias:
             visible = self.visible(n, s, like.device)
-            self._bias[n, s, like.device] = like.new_zeros(()).masked_fill(~visible, -math.inf)
+            self._bias[n, s, like.device] = torch.where(visible, like.new_zeros(()), -math.inf)
         return self._bias[n, s, like.device]
 
     @cached_property
     def common_start(self) -> int | None:
         """The slot of the first query if all rows have the same, else None; found out once."""
-        if isinstance(self.start, int):
-            return self.start
-        first, *rest = self.start.unique().tolist() if self.start.ndim else [int(self.start)]
-        return None if rest else first
+        return None if len(set(self._starts)) > 1 else self._starts[0]
 
     @cached_property
     def last_start(self) -> int:
         """The largest slot of a first query; found out once."""
-        return self.start if isinstance(self.start, int) else int(self.start.max())
+        return max(self._starts)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [self.start] if isinstance(self.start, int) else self.start.reshape(-1).tolist()
 
     @property
     def checked_start(self) -> int:
