@@ -1,11 +1,14 @@
 """How long clips take, decoded in parallel and one code at a time, with the model loaded.
 
     python benchmarks/generate.py --runs 12 --json generate.json
+    python benchmarks/generate.py --size large --runs 3
 
 Each run generates the same sentence with every decoding, in turn, so that a slow moment hits all of them.
 Nothing is timed that disagrees: parallel and sequential codes are compared for every clip. Medians with 20th
 and 80th percentiles over the runs; the shares are those of the largest arithmetic rate and read bandwidth
-that this machine reached in the same run. The last line is JSON.
+that this machine reached in the same run. With ``--size`` the demo's transformer is another one of that size
+with random weights: its clips are noise, and how many passes they take is not what a trained one would need,
+so read the time of a pass. The last line is JSON.
 """
 
 import argparse
@@ -19,20 +22,25 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+
+from shapes import SIZES, shaped  # beside this file
 
 from kinolenta.clip import Clip
 from kinolenta.errors import KinolentaError
 from kinolenta.files import check_writable, write_json
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer.generate import default_window, window_of
+from kinolenta.transformer import GPT, decoding
+from kinolenta.transformer.cache import KVCache
 from kinolenta.transformer.precision import PRECISIONS
+from kinolenta.transformer.stable import product_of
 
 PROMPTS = (
     "рыжая кошка бежит вправо по траве",
@@ -76,28 +84,54 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def ceilings() -> dict[str, float]:
     """Best of several: float32 operations a second in a matrix product, bytes a second read by a sum."""
-    a, flat = torch.randn(2048, 2048), torch.randn(1 << 26)
-    product = min(seconds(lambda: a @ a)[0] for _ in range(8))
+    a, b, flat = torch.randn(2048, 2048), torch.randn(2048, 2048), torch.randn(1 << 26)
+    laid_out = product_of(b)
+    product = min(seconds(work)[0] for work in (lambda: a @ b, lambda: laid_out(a)) for _ in range(8))
     read = min(seconds(lambda: flat.sum())[0] for _ in range(8))
     return {"flops": 2 * 2048**3 / product, "bytes": 4 * flat.numel() / read}
 
 
+class Places:
+    """Counts the places that all passes look at, with guidance twice."""
+
+    def __init__(self) -> None:
+        self.count, run = 0, decoding.decode_window
+
+        def counted(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
+            self.count += n * len(cache.pad)
+            return run(model, cache, start, n)
+
+        decoding.decode_window = counted
+
+    def taken(self) -> int:
+        """How many there were since the last time."""
+        taken, self.count = self.count, 0
+        return taken
+
+
+class Timed(NamedTuple):
+    seconds: float
+    places: int
+    clips: list[Clip]
+
+
 def compare(
-    pipe: VideoPipeline, rounded: dict[str, VideoPipeline], runs: int, case: str, batch: int
-) -> dict[str, list[Any]]:
-    """Per decoding: (seconds, clips) of every run; the runs of the decodings follow one another."""
+    pipe: VideoPipeline, rounded: dict[str, VideoPipeline], runs: int, case: str, batch: int, places: Places
+) -> dict[str, list[Timed]]:
+    """Every run of each decoding; the runs of the decodings follow one another."""
     calls = {name: partial(pipe, **options) for name, options in DECODINGS.items()}
     for kind, other in rounded.items():
         calls |= {name: partial(other, **ROUNDED[name]) for name in ROUNDED if name.endswith(kind)}
-    timed: dict[str, list[Any]] = {name: [] for name in calls}
+    timed: dict[str, list[Timed]] = {name: [] for name in calls}
     for run in tqdm(range(runs + 1), desc=f"{case}, batch {batch}", file=sys.stderr):
         prompts = [PROMPTS[(run + i) % len(PROMPTS)] for i in range(batch)]
         made: dict[str, list[Clip]] = {}
         for name, call in calls.items():
             seeds = [run * batch + i for i in range(batch)]
             took, made[name] = seconds(partial(call, prompts, seed=seeds, **CASES[case]))
+            one = Timed(took, places.taken(), made[name])
             if run:  # the first is a warm-up
-                timed[name].append((took, made[name]))
+                timed[name].append(one)
         for slow, *fast in EQUAL:
             for name in (name for name in fast if name in made):
                 for one, other in zip(made[slow], made[name], strict=True):
@@ -108,35 +142,26 @@ def compare(
     return timed
 
 
-def places(name: str, batch: int, case: str) -> int:
-    """Codes that a pass looks at, guidance counted twice."""
-    rows, options = batch * (1 if case == "unguided" else 2), (DECODINGS | ROUNDED)[name]
-    window = options.get("window", default_window(rows))
-    return rows * window_of(options.get("decoding", "parallel"), window)
-
-
 def rows(
-    pipe: VideoPipeline, timed: dict[str, list[Any]], case: str, batch: int, limit: dict[str, float]
+    pipe: VideoPipeline, timed: dict[str, list[Timed]], case: str, batch: int, limit: dict[str, float]
 ) -> list[dict[str, Any]]:
     """The table's rows; the shares count the weights alone: read once a pass, multiplied at every place."""
     network = pipe.transformer
     weights = sum(block.numel() for block in network.blocks.parameters()) + network.code_head.own.numel()
     found = []
     for name, runs in timed.items():
-        clips = [clip for _, made in runs for clip in made]
-        passes = statistics.mean(made[0].passes for _, made in runs)
-        operations = 2 * weights * places(name, batch, case)
-        row = {"case": case, "decoding": name, "batch": batch, **spread([took for took, _ in runs])}
+        passes = statistics.mean(run.clips[0].passes for run in runs)
+        operations = 2 * weights * statistics.mean(run.places for run in runs)
+        row = {"case": case, "decoding": name, "batch": batch, **spread([run.seconds for run in runs])}
         row |= {
             "passes": round(passes, 1),
             "ms_a_pass": round(1000 * row["seconds"] / passes, 2),
-            "codes_a_second": round(batch * clips[0].codes.size / row["seconds"]),
+            "codes_a_second": round(batch * runs[0].clips[0].codes.size / row["seconds"]),
         }
-        one_size = case != "first frames"
-        if name in DECODINGS and one_size:  # the ceilings are of float32
+        if name in DECODINGS:  # the ceilings are of float32
             row |= {
                 "of_bandwidth": round(4 * weights * passes / row["seconds"] / limit["bytes"], 3),
-                "of_arithmetic": round(operations * passes / row["seconds"] / limit["flops"], 3),
+                "of_arithmetic": round(operations / row["seconds"] / limit["flops"], 3),
             }
         found.append(row)
     return found
@@ -171,7 +196,9 @@ def film(pipe: VideoPipeline, runs: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time generation.")
-    parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
+    model.add_argument("--size", choices=SIZES, help="the demo with such a transformer, of random weights")
     parser.add_argument(
         "--precision", choices=OTHERS, nargs="+", default=[], help="beside float32; int8 needs a C++ compiler"
     )
@@ -184,14 +211,24 @@ def main() -> None:
         if options.json:
             check_writable(options.json, KinolentaError, overwrite=True)
         pipe = VideoPipeline.from_pretrained(options.model)
-        rounded = {
-            kind: VideoPipeline.from_pretrained(options.model, precision=kind) for kind in options.precision
-        }
+        network = pipe.transformer
+        if options.size:
+            network = shaped(network.config, options.size)
+        pipe, *others = (
+            VideoPipeline(pipe.tokenizer, network, pipe.decoder, pipe.index, precision=kind)
+            for kind in ("float32", *options.precision)
+        )
+        rounded = dict(zip(options.precision, others, strict=True))
     except KinolentaError as error:
         raise SystemExit(f"error: {error}") from error
-    limit = ceilings()
-    facts = {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine()}
-    print(f"generation  |  CPU, {facts['threads']} threads  torch {facts['torch']}  float32")
+    limit, places = ceilings(), Places()
+    facts = {
+        "transformer": options.size or str(options.model or "demo"),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+    print(f"generation of {facts['transformer']}  |  CPU, {facts['threads']} threads  torch {facts['torch']}")
     print(f"ceilings: {limit['flops'] / 1e9:.0f} GFLOP/s, {limit['bytes'] / 1e9:.1f} GB/s read\n")
     print(
         f"{'case':<14}{'decoding':<22}{'batch':>5}{'s a call':>10}{'[p20':>9}{'p80]':>9}{'passes':>8}"
@@ -200,7 +237,7 @@ def main() -> None:
     table = []
     for case in CASES:
         for batch, runs in ((1, options.runs), (8, max(2, options.runs // 3))):
-            for row in rows(pipe, compare(pipe, rounded, runs, case, batch), case, batch, limit):
+            for row in rows(pipe, compare(pipe, rounded, runs, case, batch, places), case, batch, limit):
                 first = next((other for other in table if other["case"] == case), row)
                 row["times_sequential"] = round(first["seconds"] / (row["seconds"] / batch), 2)
                 table.append(row)
