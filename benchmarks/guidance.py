@@ -1,0 +1,92 @@
+"""What guidance is worth, and for how long it has to lead: the same captions under several settings.
+
+    python benchmarks/guidance.py --settings 1 2:1 2:5 2:17 --clips 100 --seeds 2
+
+A setting is a scale, and behind a colon how many frames it leads (all of them without). Of every clip of a
+held-out caption three things are asked, as in best_of.py: are motion and background the caption's, by the
+judge, and does the thing cover about as much and have about the colour that a rendering of the scene has?
+The last line is JSON.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+
+from best_of import factors  # beside this file
+from quality import real_clips
+
+from kinolenta.errors import KinolentaError
+from kinolenta.evaluation.judge import Judge
+from kinolenta.evaluation.quality import Share, held_out
+from kinolenta.pipeline import VideoPipeline
+from kinolenta.request import MAX_BATCH
+
+FACTORS = ("motion", "background", "thing")
+
+
+def setting(text: str) -> dict[str, Any]:
+    """Options of a pipeline from "scale" or "scale:frames"."""
+    scale, _, frames = text.partition(":")
+    return {"guidance_scale": float(scale)} | ({"guidance_frames": int(frames)} if frames else {})
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare settings of guidance.")
+    parser.add_argument("--model", type=Path, help="model folder; without it, the shipped demo")
+    parser.add_argument(
+        "--settings", nargs="+", type=setting, default=[setting(text) for text in ("1", "2:1", "2:5", "2:17")]
+    )
+    parser.add_argument("--split", default="T1", choices=("dev", "T1", "T2", "T4"))
+    parser.add_argument("--clips", type=int, default=100, help="captions (100)")
+    parser.add_argument("--seeds", type=int, default=2, help="clips of each (2)")
+    parser.add_argument("--seed", type=int, default=1, help="of the captions")
+    options = parser.parse_args()
+    if min(options.clips, options.seeds) < 1:
+        parser.error("--clips and --seeds must be 1 or more.")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    try:
+        pipe, judge = VideoPipeline.from_pretrained(options.model), Judge.load()
+        scenes, captions = held_out(options.clips, split=options.split, seed=options.seed)
+        renderings = real_clips(scenes, pipe.height)
+        print(
+            f"{options.clips} captions of {options.split}, {options.seeds} clips of each; % [95 % interval]"
+        )
+        print(f"{'scale':<7}{'frames':>7}" + "".join(f"{name:>21}" for name in (*FACTORS, "all three")))
+        table = []
+        for chosen in options.settings:
+            right = []
+            for number in tqdm(range(0, options.clips * options.seeds, MAX_BATCH), file=sys.stderr):
+                clips = range(number, min(number + MAX_BATCH, options.clips * options.seeds))
+                prompts = [captions[i % options.clips] for i in clips]
+                seeds = [i // options.clips * 1000 + i % options.clips for i in clips]
+                made = pipe(prompts, seed=seeds, **chosen)
+                for i, clip in zip(clips, made, strict=True):
+                    scene, rendering = scenes[i % options.clips], renderings[i % options.clips]
+                    right.append(factors(judge, scene, rendering, clip.frames[None])[0])
+            verdicts = np.stack(right)
+            row = [Share(int(column.sum()), len(column)) for column in (*verdicts.T, verdicts.all(1))]
+            frames = chosen.get("guidance_frames", "all")
+            print(
+                f"{chosen['guidance_scale']:<7g}{frames:>7}" + "".join(f"{share!s:>21}" for share in row),
+                flush=True,
+            )
+            table.append(chosen | {"right": verdicts.astype(int).tolist()})
+    except KinolentaError as error:
+        raise SystemExit(f"error: {error}") from error
+    facts = {name: getattr(options, name) for name in ("split", "clips", "seeds", "seed")}
+    print(json.dumps({"benchmark": "guidance", **facts, "rows": table}))
+
+
+if __name__ == "__main__":
+    main()
