@@ -155,9 +155,9 @@ class FixedPoint:
         code = self.cache.codes[row, place]
         sides = 2 if self.num_led else 1
         rows = logits.view(-1, *index.shape, logits.shape[-1])[:sides]
-        chosen = rows[:, row, column].float()  # side, code that became final, codebook
-        drawn = chosen.gather(2, code.expand(sides, -1)[..., None])[..., 0]
-        self.log_probs[:sides, row, place] = (drawn - chosen.logsumexp(-1)).double()
+        chosen = rows[:, row, column].float().log_softmax(-1)  # side, code that became final, codebook
+        drawn = chosen.gather(2, code.expand(sides, -1)[..., None])
+        self.log_probs[:sides, row, place] = drawn[..., 0].double()
 
 
 def _codes_needed(order: Tensor, per_frame: int) -> list[int]:

@@ -99,7 +99,7 @@ class NoiseWindow:
         return found[0][None] if len(found) == 1 else torch.stack(found)
 
     def _make_more(self, row: int, first: int) -> None:
-        """Noise of the next BLOCK codes of a clip, of which those before ``first`` are not asked for again."""
+        """Noise of the next BLOCK codes of a clip, and those before ``first`` may go."""
         values, begin, made = self.values[row], self.begin[row], self.made[row]
         if made + BLOCK - begin > len(values):  # no room; what is still asked for goes to the front
             kept = min(first, made)
