@@ -7,19 +7,20 @@ import torch
 from kinolenta.errors import GenerationError, require
 from kinolenta.transformer.cache import cache_slots
 from kinolenta.transformer.config import GPTConfig
+from kinolenta.transformer.noise import BLOCK
 
 CONTAINER = Path("/sys/fs/cgroup")
 
 
 def needed_bytes(config: GPTConfig, rows: int, num_codes: int, window: int, itemsize: int = 4) -> int:
-    """Keys and values of all rows, rotary tables of all codes, and the logits and noise of a window (a few
-    copies of each in float32).
+    """Keys and values of all rows, rotary tables of all codes, and what draws a window, in float32: its
+    logits and what sampling makes of them, about ten times, and noise with what it is made from.
     """
     tables = 2 * num_codes * (config.n_head + config.n_kv_head) * config.head_dim
     row = config.n_layer * 2 * config.n_kv_head * config.head_dim * cache_slots(config, num_codes)
     cache = (rows * row + tables) * itemsize
-    places = rows * max(window, 32) * config.codebook_size
-    return cache + 6 * 4 * places
+    places = rows * (10 * window + 2 * window + BLOCK) + 6 * BLOCK
+    return cache + 4 * places * config.codebook_size
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -22,8 +22,8 @@ BLOCK = 32  # places whose noise is made at once; of fewer, one thread does most
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four 32-bit words for four counter words and two key words; words are int64 tensors that broadcast.
 
-    A product of two words wraps in int64, but its bits are right, and masks drop the sign. A round makes word
-    0 of the product of word 2 and the other way round: here the words stay where they are and change names.
+    A product of two words wraps in int64, but its bits are right, and masks drop the sign. After each round
+    ``even`` holds words 2 and 0, after the next 0 and 2 again, and ``odd`` the others; there are ten.
     """
     word0, word1, word2, word3 = torch.broadcast_tensors(*counter)
     even, odd = torch.stack((word0, word2)), torch.stack((word1, word3))
@@ -70,6 +70,7 @@ def gumbel(
 class NoiseWindow:
     """Gumbel noise of a few clips for codes that move forward; made once for each place, then dropped.
 
+    A step back, as when a window grows near the end of a clip, makes the clip's noise from there on anew.
     Memory: two windows of noise a clip and a little more, however long the clip is.
     """
 
@@ -93,6 +94,8 @@ class NoiseWindow:
             self.begin, self.made = list(firsts), list(firsts)
         found = []
         for row, (first, values) in enumerate(zip(firsts, self.values, strict=True)):
+            if first < self.begin[row]:
+                self.begin[row] = self.made[row] = first
             while self.made[row] < first + n:
                 self._make_more(row, first)
             found.append(values.narrow(0, first - self.begin[row], n))

@@ -1,6 +1,7 @@
 """Parallel decoding draws what sequential decoding draws, to the last bit, whatever the settings."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from kinolenta.transformer.cache import decode_window
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.generate import PREVIEW_CODES, Generation
 from kinolenta.transformer.memory import allowed_bytes, available_bytes, needed_bytes
-from kinolenta.transformer.noise import NoiseWindow, gumbel
+from kinolenta.transformer.noise import BLOCK, NoiseWindow, gumbel
 from kinolenta.transformer.precision import with_precision
 from kinolenta.transformer.stable import multiplies
 from tests.transformer.tiny import random_codes, tiny_gpt
@@ -247,11 +248,29 @@ def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
             got = window.at(index)
             for row, stream in enumerate(streams):
                 assert torch.equal(got[row], gumbel(*stream, index[row], 10))
-        assert int(index.max()) >= 600 and window.values.shape[1] == 2 * n + 32
+        assert int(index.max()) >= 600 and window.values.shape[1] == 2 * n + BLOCK
+
+
+def test_noise_window_may_grow_and_step_back() -> None:
+    window = NoiseWindow([(3, 0)], 10, 16, torch.arange(72))
+    for start, n in [(start, 8) for start in (*range(1, 64, 8), 64)] + [(56, 16), (60, 12), (3, 16)]:
+        index = torch.arange(start, start + n)[None]
+        assert torch.equal(window.at(index)[0], gumbel(3, 0, index[0], 10))
+
+
+@pytest.mark.parametrize("clips", [3, 5, 8])
+def test_windows_that_grow_when_guidance_ends_near_the_end_of_a_clip(clips: int) -> None:
+    model = tiny_gpt(grid=(6, 3, 4))
+    texts, seeds = [[5 + i] for i in range(clips)], list(range(clips))
+    draw = partial(generate, model, guidance_scale=2.0, guided_latent_frames=5)
+    slow, fast = (draw(texts, seeds=seeds, decoding=name) for name in ("sequential", "parallel"))
+    assert torch.equal(slow.codes, fast.codes) and torch.equal(slow.log_prob, fast.log_prob)
+    alone = draw(texts[1:2], seeds=[1])
+    assert torch.equal(alone.codes, slow.codes[1:2])
 
 
 def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    need = needed_bytes(MODEL.config, 4, 24, 32)
+    need = needed_bytes(MODEL.config, 4, 24, 23)  # the most that a window of 24 codes may hold
     monkeypatch.setattr("kinolenta.transformer.memory.available_bytes", lambda device: need - 1)
     with pytest.raises(GenerationError, match=r"4 rows of 24 codes, and 0\.0 GB are free\. Make fewer"):
         generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)

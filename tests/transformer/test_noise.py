@@ -26,6 +26,16 @@ def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], wo
     assert [int(word) for word in got] == list(words)
 
 
+def test_philox_leaves_its_counters_alone_and_takes_any_shapes_that_fit() -> None:
+    counter = [torch.arange(3), torch.arange(4)[:, None], torch.tensor(5), torch.tensor([7])]
+    before = [word.clone() for word in counter]
+    got = philox(counter, (1, 2))
+    assert all(torch.equal(one, other) for one, other in zip(counter, before, strict=True))
+    for row, column in ((0, 0), (3, 2)):
+        single = philox([torch.tensor([word]) for word in (column, row, 5, 7)], (1, 2))
+        assert [int(word[row, column]) for word in got] == [int(word) for word in single]
+
+
 def test_gumbel_is_what_the_counter_says() -> None:
     seed, candidate, position, code = (5 << 32) + 9, 2, 41, 10
     noise = gumbel(seed, candidate, torch.tensor([7, position]), 13)
