@@ -2,8 +2,8 @@
 
     python benchmarks/exactness.py --clips 500
 
-Sentences times seeds; guidance, its frames and other options change from batch to batch, every fourth clip is
-also drawn alone. Exit 1 if a single code or log-probability differs. The last line is JSON.
+Sentences times seeds; the size of a batch, guidance, its frames and other options change from batch to batch,
+every fourth clip is also drawn alone. Exit 1 if a single code or log-probability differs. The last line is JSON.
 """
 
 import argparse
@@ -33,7 +33,9 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"guidance_frames": 9, "top_p": 0.95},
     {"guidance_scale": 1.0, "temperature": 1.2},
     {"guidance_frames": 17, "guidance_scale": 3.0},
+    {"guidance_frames": 13, "image": np.full((64, 64, 3), 90, np.uint8), "rows": 3},  # some codes are given
 )
+BATCHES = (MAX_BATCH, 3, 8, 5, 12)  # windows depend on it, and grow when guidance ends
 
 
 def main() -> None:
@@ -46,10 +48,12 @@ def main() -> None:
         parser.error("--clips must be 1 or more.")
     pipe = VideoPipeline.from_pretrained(options.model, precision=options.precision)
     clips = codes = differing = alone = 0
-    for start in tqdm(range(0, options.clips, MAX_BATCH), file=sys.stderr):
-        seeds = list(range(start, min(start + MAX_BATCH, options.clips)))
+    drawn, bar = 0, tqdm(total=options.clips, file=sys.stderr)
+    for settings, batch in zip(itertools.cycle(OPTIONS), itertools.cycle(BATCHES), strict=False):
+        seeds = list(range(drawn, min(drawn + batch, options.clips)))
+        if not seeds:
+            break
         prompts = [PROMPTS[seed % len(PROMPTS)] for seed in seeds]
-        settings = OPTIONS[start // MAX_BATCH % len(OPTIONS)]
         slow, fast = (
             pipe(prompts, seed=seeds, decoding=name, **settings) for name in ("sequential", "parallel")
         )
@@ -61,6 +65,8 @@ def main() -> None:
             clips += 1
             codes += one.codes.size
             differing += int(np.sum(one.codes != other.codes)) + int(one.log_prob != other.log_prob)
+        drawn += len(seeds)
+        bar.update(len(seeds))
     print(f"{len(PROMPTS)} sentences, {options.clips} clips in batches, {alone} of them also alone")
     print(f"{codes} codes compared, {differing} differ")
     facts = {"precision": options.precision, "threads": torch.get_num_threads(), "torch": torch.__version__}

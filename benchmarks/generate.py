@@ -8,7 +8,8 @@ Nothing is timed that disagrees: parallel and sequential codes are compared for 
 and 80th percentiles over the runs; the shares are those of the largest arithmetic rate and read bandwidth
 that this machine reached in the same run. With ``--size`` the demo's transformer is another one of that size
 with random weights: its clips are noise, and how many passes they take is not what a trained one would need,
-so read the time of a pass. The last line is JSON.
+so read the time of a pass. Seconds are of the whole call, texts and developing included; the shares count the
+windows of codes alone. The last line is JSON.
 """
 
 import argparse

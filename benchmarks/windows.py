@@ -5,14 +5,16 @@
 
 Eight sentences, each alone or all in one call, with as many seeds; the windows run in turn, and their codes
 are compared with those of the first window. Passes are means over all clips (of a batch, those of its slowest
-clip), seconds medians over the rounds of the mean of a call. "own" is the window that is taken unless one is
+clip), seconds medians over the rounds of the mean of a call, texts and developing included. "own" is the window that is taken unless one is
 asked for. The last line is JSON.
 """
 
 import argparse
 import json
+import platform
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout ne
 from generate import CASES, PROMPTS, seconds  # beside this file
 
 from kinolenta.clip import Clip
+from kinolenta.errors import KinolentaError
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer.generate import MAX_WINDOW
 
@@ -62,12 +65,12 @@ def compare(pipe: VideoPipeline, case: str, options: argparse.Namespace) -> list
             took = 0.0
             for call, (prompts, seed) in enumerate(calls):
                 settings = CASES[case] | ({} if window == OWN else {"window": window})
-                one, clips = seconds(lambda: pipe(prompts, seed=seed, **settings))  # noqa: B023
+                one, clips = seconds(partial(pipe, prompts, seed=seed, **settings))
                 took += one
                 passes[window].append(clips[0].passes)
                 for clip, other in zip(clips, first.setdefault(call, clips), strict=True):
                     if not np.array_equal(clip.codes, other.codes):
-                        raise SystemExit(f"codes of {clip.prompt!r} differ with window {window}.")
+                        raise SystemExit(f"codes of {clip.prompt!r} differ with window {window or 'own'}.")
             if number:
                 times[window].append(took / len(calls))
     codes = first[0][0].codes.size
@@ -83,9 +86,15 @@ def compare(pipe: VideoPipeline, case: str, options: argparse.Namespace) -> list
 
 def main() -> None:
     options = parse()
-    pipe = VideoPipeline.from_pretrained(options.model)
-    print(f"{len(PROMPTS)} sentences, {options.batch} a call, {options.seeds} seeds, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    try:
+        pipe = VideoPipeline.from_pretrained(options.model)
+    except KinolentaError as error:
+        raise SystemExit(f"error: {error}") from error
+    facts = {"model": str(options.model or "demo"), "batch": options.batch, "seeds": options.seeds}
+    facts |= {"rounds": options.rounds, "threads": torch.get_num_threads()}
+    print(
+        f"{len(PROMPTS)} sentences, {options.batch} a call, seeds {options.seeds}, {facts['threads']} threads"
+    )
     first = f"x window {options.windows[0]}"
     print(f"{'case':<14}{'window':>7}{'passes':>9}{'codes a pass':>14}{'s a call':>10}{first:>14}")
     table = []
@@ -97,7 +106,7 @@ def main() -> None:
                 f"{row['seconds']:>10.3f}{row['times_first']:>14.2f}",
                 flush=True,
             )
-    facts = {"batch": options.batch, "seeds": options.seeds, "rounds": options.rounds}
+    facts |= {"torch": torch.__version__, "machine": platform.machine()}
     print(json.dumps({"benchmark": "windows", **facts, "rows": table}))
 
 

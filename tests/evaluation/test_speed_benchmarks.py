@@ -66,4 +66,4 @@ def test_shaped_transformers_have_the_size_and_keep_the_rest() -> None:
 def test_settings_of_guidance() -> None:
     guidance = script("guidance")
     assert guidance.setting("2:5") == {"guidance_scale": 2.0, "guidance_frames": 5}
-    assert guidance.setting("1") == {"guidance_scale": 1.0}
+    assert guidance.setting("1") == {"guidance_scale": 1.0, "guidance_frames": None}

@@ -279,7 +279,7 @@ def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.
     demo = needed_bytes(GPTConfig(), 2, 320, 32)
     assert 10e6 < demo < 100e6
     four, many = (needed_bytes(GPTConfig(), rows, 320, 32) for rows in (4, 32))
-    assert many - demo == 15 * (four - demo) > 0.9 * 15 * demo
+    assert many - demo == 15 * (four - demo) > 0.8 * 15 * demo
     assert available_bytes(torch.device("cpu")) != 0
 
 
