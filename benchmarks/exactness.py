@@ -3,7 +3,8 @@
     python benchmarks/exactness.py --clips 500
 
 Sentences times seeds; the size of a batch, guidance, its frames and other options change from batch to batch,
-every fourth clip is also drawn alone. Exit 1 if a single code or log-probability differs. The last line is JSON.
+every fourth clip is also drawn alone. Exit 1 if a single code or log-probability differs. The last line is
+JSON.
 """
 
 import argparse

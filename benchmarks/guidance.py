@@ -61,11 +61,11 @@ def main() -> None:
         pipe, judge = VideoPipeline.from_pretrained(options.model), Judge.load()
         scenes, captions = held_out(options.clips, split=options.split, seed=options.seed)
         renderings = real_clips(scenes, pipe.height)
-        print(
-            f"{options.clips} captions of {options.split}, {options.seeds} clips of each; % [95 % interval]"
-        )
-        print(f"{'scale':<7}{'frames':>7}" + "".join(f"{name:>21}" for name in (*FACTORS, "all three")))
-        table = []
+        print(f"{options.clips} captions of {options.split}, {options.seeds} clips of each; right, %")
+        columns = "".join(f"{name:>12}" for name in (*FACTORS, "all three"))
+        print(f"{'scale':<7}{'frames':>7}{columns}{'more than the first':>25}")
+        table: list[dict[str, Any]] = []
+        first: np.ndarray | None = None
         for chosen in options.settings:
             if chosen["guidance_frames"] is None:
                 chosen["guidance_frames"] = pipe.num_frames

@@ -5,8 +5,8 @@
 
 Eight sentences, each alone or all in one call, with as many seeds; the windows run in turn, and their codes
 are compared with those of the first window. Passes are means over all clips (of a batch, those of its slowest
-clip), seconds medians over the rounds of the mean of a call, texts and developing included. "own" is the window that is taken unless one is
-asked for. The last line is JSON.
+clip), seconds medians over the rounds of the mean of a call, texts and developing included. "own" is the
+window that is taken unless one is asked for. The last line is JSON.
 """
 
 import argparse
