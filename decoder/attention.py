@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kinolenta.decoder.blocks import Past
 from kinolenta.decoder.config import HEAD_DIM
+from kinolenta.kernels.products import LaidOut, Product, linear_of
 
 REACH = 8  # places; farther ones share a bias
 
@@ -33,11 +34,13 @@ class FrameAttention(nn.Module):
         self.bias_w = nn.Parameter(torch.zeros(self.heads, 2 * REACH + 1))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        self._laid_out = LaidOut(linear_of), LaidOut(linear_of)
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         """x [b, t, h, w, c]."""
         _, t, height, width, _ = x.shape
-        q, k, v = rearrange(self.qkv(self.norm(x)), "b t h w (n c) -> n b t h w c", n=3)
+        qkv, out = (self.qkv, self.out) if past is None else self._developing()
+        q, k, v = rearrange(qkv(self.norm(x)), "b t h w (n c) -> n b t h w c", n=3)
         if past is not None:
             seen = torch.stack((k, v))
             if self in past:
@@ -46,8 +49,13 @@ class FrameAttention(nn.Module):
             k, v = seen
         q, k, v = (rearrange(y, "b t h w (n d) -> b n (t h w) d", n=self.heads) for y in (q, k, v))
         bias = self._bias(t, k.shape[2] // (height * width), height, width)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return x + self.out(rearrange(y, "b n (t h w) d -> b t h w (n d)", t=t, h=height, w=width))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
+        return x + out(rearrange(y, "b n (t h w) d -> b t h w (n d)", t=t, h=height, w=width))
+
+    def _developing(self) -> list[Product]:
+        """``qkv`` and ``out`` by weights that are laid out once."""
+        linears = zip(self._laid_out, (self.qkv, self.out), strict=True)
+        return [laid_out.of(linear.weight, linear.bias) for laid_out, linear in linears]
 
     def _bias(self, queries: int, keys: int, height: int, width: int) -> Tensor:
         """[heads, queries * h * w, keys * h * w], -inf outside of the window; the last frames coincide."""

@@ -4,12 +4,15 @@ Tensors are [b, t, h, w, c]; frames seen as [b * t, c, h, w] are in PyTorch's ch
 which convolutions are fast on a CPU, so moving between the two costs no copy.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from kinolenta.kernels.products import LaidOut, Product, convolution_of, linear_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,7 +27,8 @@ class CausalConv3d(nn.Module):
     starts and make long ones drift (Ge et al. 2022, arXiv:2204.03638). Space is padded with zeros.
 
     A kernel reaches in space or in time, never in both. So what runs is a convolution of pictures or a
-    product of frames laid side by side: PyTorch has no fast routine for one of three axes on a CPU.
+    product of frames laid side by side: PyTorch has no fast routine for one of three axes on a CPU. A stream,
+    which has a ``past``, is never trained through: it takes a weight that is laid out once.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: tuple[int, int], stride: int = 1) -> None:
@@ -34,22 +38,37 @@ class CausalConv3d(nn.Module):
         self.lookback, self.stride, self.padding = kernel_t - 1, stride, kernel_s // 2
         self.conv = nn.Conv3d(channels_in, channels_out, (kernel_t, kernel_s, kernel_s))
         self.conv.weight = nn.Parameter(self.conv.weight.contiguous(memory_format=torch.channels_last_3d))
+        spatial = partial(_spatial, stride=stride, padding=self.padding)
+        self._laid_out = LaidOut(_temporal if self.lookback else spatial)
 
     def forward(self, x: "Float[Tensor, 'b t h w c']", past: Past | None = None) -> Tensor:
         weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
         if not self.lookback:
             pictures = rearrange(x, "b t h w c -> (b t) c h w")
-            y = F.conv2d(pictures, weight[:, :, 0], bias, self.stride, self.padding)
+            if past is None:
+                y = F.conv2d(pictures, weight[:, :, 0], bias, self.stride, self.padding)
+            else:
+                y = self._laid_out.of(weight, bias)(pictures)
             return rearrange(y, "(b t) c h w -> b t h w c", b=len(x))
-        before = past.get(self) if past is not None else None
+        before = None if past is None else past.get(self)
         if before is None:
             before = x[:, :1].expand(-1, self.lookback, -1, -1, -1)
         frames = x.shape[1]
         x = torch.cat([before, x], dim=1)
-        if past is not None:
-            past[self] = x[:, -self.lookback :]
         beside = torch.cat([x[:, ago : ago + frames] for ago in range(self.lookback + 1)], dim=-1)
-        return F.linear(beside, rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
+        if past is None:
+            return F.linear(beside, rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
+        past[self] = x[:, -self.lookback :]
+        return self._laid_out.of(weight, bias)(beside)
+
+
+def _spatial(weight: Tensor, bias: Tensor, *, stride: int, padding: int) -> Product:
+    return convolution_of(weight[:, :, 0], bias, stride, padding)
+
+
+def _temporal(weight: Tensor, bias: Tensor) -> Product:
+    return linear_of(rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
 
 
 class ResBlock(nn.Module):

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.kernels.attention import Causal
+from kinolenta.kernels.products import Product
 from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.graphs import GraphedStack, graphed
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.stable import Product, View, product_of
+from kinolenta.transformer.stable import View, product_of
 from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots

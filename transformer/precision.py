@@ -5,9 +5,10 @@ import copy
 import torch
 
 from kinolenta.errors import ConfigError, require
+from kinolenta.kernels.products import multiplies
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.int8 import Int8Stack, int8_stack_of
-from kinolenta.transformer.stable import multiplies, row_stable
+from kinolenta.transformer.stable import row_stable
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 

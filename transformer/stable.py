@@ -9,20 +9,19 @@ generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16 (tests/trans
 """
 
 import copy
-from collections.abc import Callable, Hashable
-from typing import Any, TypeAlias, cast
+from collections.abc import Hashable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinolenta.kernels.products import LaidOut, Product, linear_of, state_of
 from kinolenta.transformer.blocks import FeedForward
 from kinolenta.transformer.gpt import GPT, CodeInputs
 
 MOST_ELEMENTS = 32768  # PyTorch deals more among threads
 PAIR = 64  # of the smallest numbers in two of the widest registers, a step of PyTorch's loops
-
-Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def product_of(weight: Tensor) -> Product:
@@ -32,7 +31,7 @@ def product_of(weight: Tensor) -> Product:
     on their number in their last bits.
     """
     weight = weight.detach()
-    width, multiply = weight.shape[1], _multiply(weight)
+    width, multiply = weight.shape[1], linear_of(weight)
 
     def product(x: Tensor) -> Tensor:
         if x.numel() != width:
@@ -48,42 +47,19 @@ def twice(x: Tensor) -> Tensor:
     return x if len(x) > 1 else torch.cat((x, x))
 
 
-def _multiply(weight: Tensor) -> Product:
-    if weight.device.type != "cpu" or not multiplies(weight.dtype):
-        return lambda x: F.linear(x, weight)
-    with torch.inference_mode(False):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-    linear = torch.ops.mkldnn._linear_pointwise.default
-    return lambda x: linear(x, packed, None, "none", [], "")
-
-
-def multiplies(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies numbers of this type on this processor."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return dtype == torch.float32 or (
-        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-
-
 class StableLinear(nn.Linear):
     """A linear layer without bias that is ``product_of`` its weight, laid out anew when that has changed."""
 
-    _laid_out: tuple[Hashable, Product] | None = None
+    _laid_out: LaidOut | None = None
 
     @property
     def product(self) -> Product:
-        made_of = _state(self.weight)
-        if self._laid_out is None or self._laid_out[0] != made_of:
-            self._laid_out = made_of, product_of(self.weight)
-        return self._laid_out[1]
+        if self._laid_out is None:
+            self._laid_out = LaidOut(product_of)
+        return self._laid_out.of(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what oneDNN laid out, which can be neither pickled nor copied."""
-        return {name: value for name, value in self.__dict__.items() if name != "_laid_out"}
 
 
 def gated(gate: Tensor, value: Tensor) -> Tensor:
@@ -116,7 +92,7 @@ class View(GPT):
     def tables(self) -> tuple[CodeInputs, Product]:
         """``code_inputs``, and the product with ``code_head``."""
         named = self.named_parameters()
-        made_of = tuple(_state(weight) for name, weight in named if not name.startswith("blocks."))
+        made_of = tuple(state_of(weight) for name, weight in named if not name.startswith("blocks."))
         if self._made is None or self._made[0] != made_of:
             with torch.no_grad():
                 self._made = made_of, self.code_inputs(), product_of(self.code_head())
@@ -125,12 +101,6 @@ class View(GPT):
     def __getstate__(self) -> dict[str, Any]:
         """Without what oneDNN laid out, which can be neither pickled nor copied."""
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
-
-
-def _state(weight: Tensor) -> Hashable:
-    """What changes whenever a weight does."""
-    version = None if weight.is_inference() else weight._version  # counts changes in place
-    return weight.data_ptr(), weight.dtype, weight.device, version
 
 
 class PieceByPiece(FeedForward):

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from kinolenta.kernels.attention import Causal
 from kinolenta.kernels.decode import decode_plan
+from kinolenta.kernels.products import Product
 from kinolenta.transformer.blocks import Block, LayerNorm
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.rotary import rotate
-from kinolenta.transformer.stable import Product, StableLinear, gated, product_of, twice
+from kinolenta.transformer.stable import StableLinear, gated, product_of, twice
 
 Weight = TypeVar("Weight")
 

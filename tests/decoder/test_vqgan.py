@@ -1,5 +1,7 @@
 """The laws of the VQGAN: causality, streaming, sizes, and that it can learn at all."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -177,3 +179,16 @@ def test_attention_begins_as_the_identity_and_reaches_far_places_of_recent_frame
 def test_attention_needs_whole_heads() -> None:
     with pytest.raises(ConfigError, match=r"channels\[1\] a multiple of 64; got 3 and 24"):
         VQGANConfig(channels=(16, 24), decoder_attention=3)
+
+
+def test_a_clip_is_developed_by_the_weights_of_now(vqgan: VideoVQGAN) -> None:
+    model, codes = copy.deepcopy(vqgan), vqgan.encode(clips(1))
+    before = model.decode(codes)
+    with torch.no_grad():
+        for weight in model.decoder.parameters():
+            weight.mul_(1.2)
+    after = model.decode(codes)
+    assert not torch.equal(before, after) and torch.equal(before, vqgan.decode(codes))
+    with torch.no_grad():
+        plain = model.haar.unpatch(model.decoder(model.quantizer.lookup(codes))).clamp(-1, 1)
+    torch.testing.assert_close(after, plain, atol=1e-4, rtol=1e-4)

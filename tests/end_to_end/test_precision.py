@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kinolenta.errors import ConfigError
+from kinolenta.kernels.products import multiplies
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer.stable import multiplies
 from tests.end_to_end.test_pipeline import write_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")

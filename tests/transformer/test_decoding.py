@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinolenta.errors import ConfigError, GenerationError, ShapeError
+from kinolenta.kernels.products import multiplies
 from kinolenta.transformer import Generated, GPTConfig, SamplingConfig, generate
 from kinolenta.transformer.cache import decode_window
 from kinolenta.transformer.decoding import FixedPoint
@@ -17,7 +18,6 @@ from kinolenta.transformer.generate import PREVIEW_CODES, Generation
 from kinolenta.transformer.memory import allowed_bytes, available_bytes, needed_bytes
 from kinolenta.transformer.noise import BLOCK, NoiseWindow, gumbel
 from kinolenta.transformer.precision import with_precision
-from kinolenta.transformer.stable import multiplies
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 MODEL = tiny_gpt()

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kinolenta.errors import ConfigError
+from kinolenta.kernels.products import multiplies
 from kinolenta.transformer.precision import with_precision
-from kinolenta.transformer.stable import multiplies, row_stable
+from kinolenta.transformer.stable import row_stable
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 needs_bfloat16 = pytest.mark.skipif(not multiplies(torch.bfloat16), reason="no bfloat16 here")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinolenta.transformer.stable import StableLinear, multiplies, product_of, row_stable
+from kinolenta.kernels.products import multiplies
+from kinolenta.transformer.stable import StableLinear, product_of, row_stable
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 TEXTS = [[5, 6, 7], [], [8] * 9]

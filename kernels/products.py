@@ -1,0 +1,76 @@
+"""Products and convolutions by weights that oneDNN has laid out beforehand, as it likes them, on a CPU.
+
+PyTorch's own layers lay a weight out anew in every call, or leave small inputs to slower routines. Elsewhere
+than on a CPU with oneDNN these are PyTorch's own.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Product: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies numbers of this type on this processor."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def linear_of(weight: Tensor, bias: Tensor | None = None) -> Product:
+    """What makes of x [..., in] what F.linear makes of it, a weight [out, in] and a bias [out]."""
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    if weight.device.type != "cpu" or not multiplies(weight.dtype):
+        return lambda x: F.linear(x, weight, bias)
+    with torch.inference_mode(False):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    return lambda x: linear(x, packed, bias, "none", [], "")
+
+
+def convolution_of(weight: Tensor, bias: Tensor, stride: int, padding: int) -> Product:
+    """What makes of x [n, in, h, w] what F.conv2d makes of it, a weight [out, in, k, k] and a bias [out]."""
+    weight, bias = weight.detach(), bias.detach()
+    if weight.device.type != "cpu" or not multiplies(weight.dtype):
+        return lambda x: F.conv2d(x, weight, bias, stride, padding)
+    shape = [padding] * 2, [stride] * 2, [1, 1], 1
+    packed: dict[torch.Size, Tensor] = {}  # how a weight is best laid out depends on what it meets
+    convolve = torch.ops.mkldnn._convolution_pointwise.default
+
+    def convolution(x: Tensor) -> Tensor:
+        if x.shape not in packed:
+            with torch.inference_mode(False):
+                packed[x.shape] = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, list(x.shape))
+        return convolve(x, packed[x.shape], bias, *shape, "none", [], "")
+
+    return convolution
+
+
+def state_of(weight: Tensor) -> Hashable:
+    """What changes whenever a weight does."""
+    version = None if weight.is_inference() else weight._version  # counts changes in place
+    return weight.data_ptr(), weight.dtype, weight.device, version
+
+
+class LaidOut:
+    """What ``make`` has made of weights, kept until one of them changes; a copy has to make its own."""
+
+    def __init__(self, make: Callable[..., Product]) -> None:
+        self._make = make
+        self._made: tuple[Hashable, Product] | None = None
+
+    def of(self, *weights: Tensor) -> Product:
+        made_of = tuple(state_of(weight) for weight in weights)
+        if self._made is None or self._made[0] != made_of:
+            self._made = made_of, self._make(*weights)
+        return self._made[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what oneDNN laid out, which can be neither pickled nor copied."""
+        return LaidOut, (self._make,)
