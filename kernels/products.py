@@ -40,14 +40,16 @@ def convolution_of(weight: Tensor, bias: Tensor, stride: int, padding: int) -> P
     if weight.device.type != "cpu" or not multiplies(weight.dtype):
         return lambda x: F.conv2d(x, weight, bias, stride, padding)
     shape = [padding] * 2, [stride] * 2, [1, 1], 1
-    packed: dict[torch.Size, Tensor] = {}  # how a weight is best laid out depends on what it meets
+    kept = [(torch.Size(), weight)]  # how a weight is best laid out depends on what it meets
     convolve = torch.ops.mkldnn._convolution_pointwise.default
 
     def convolution(x: Tensor) -> Tensor:
-        if x.shape not in packed:
+        size, packed = kept[0]
+        if size != x.shape:
             with torch.inference_mode(False):
-                packed[x.shape] = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, list(x.shape))
-        return convolve(x, packed[x.shape], bias, *shape, "none", [], "")
+                packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, list(x.shape))
+            kept[0] = x.shape, packed
+        return convolve(x, packed, bias, *shape, "none", [], "")
 
     return convolution
 
