@@ -14,10 +14,11 @@ def shaped(config: GPTConfig, size: str) -> GPT:
     """A transformer of that size, otherwise as ``config`` says; its clips are noise."""
     layers, width, heads, inner = SIZES[size]
     config = replace(config, n_layer=layers, d_model=width, n_head=heads, n_kv_head=heads, d_ff=inner)
-    model = GPT(config).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    torch.nn.init.normal_(model.code_head.own, std=0.02, generator=generator)
-    for parameter in model.blocks.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=SPREAD, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = GPT(config).eval().requires_grad_(False)
+        torch.nn.init.normal_(model.code_head.own, std=0.02)
+        for parameter in model.blocks.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=SPREAD)
     return model
