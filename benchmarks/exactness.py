@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout ne
 
 from generate import PROMPTS  # beside this file
 
+from kinolenta.errors import KinolentaError
 from kinolenta.pipeline import VideoPipeline
 from kinolenta.request import MAX_BATCH
 from kinolenta.transformer.precision import PRECISIONS
@@ -47,7 +48,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.clips < 1:
         parser.error("--clips must be 1 or more.")
-    pipe = VideoPipeline.from_pretrained(options.model, precision=options.precision)
+    try:
+        pipe = VideoPipeline.from_pretrained(options.model, precision=options.precision)
+    except KinolentaError as error:
+        raise SystemExit(f"error: {error}") from error
     clips = codes = differing = alone = 0
     drawn, bar = 0, tqdm(total=options.clips, file=sys.stderr)
     for settings, batch in zip(itertools.cycle(OPTIONS), itertools.cycle(BATCHES), strict=False):

@@ -36,7 +36,10 @@ FACTORS = ("motion", "background", "thing")
 def setting(text: str) -> dict[str, Any]:
     """Options of a pipeline from "scale" or "scale:frames"; None frames are all of them."""
     scale, _, frames = text.partition(":")
-    return {"guidance_scale": float(scale), "guidance_frames": int(frames) if frames else None}
+    try:
+        return {"guidance_scale": float(scale), "guidance_frames": int(frames) if frames else None}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SCALE or SCALE:FRAMES, such as 2:5") from error
 
 
 def parse() -> argparse.Namespace:

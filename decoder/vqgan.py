@@ -140,17 +140,29 @@ class DecoderStream:
     def __init__(self, vqgan: VideoVQGAN) -> None:
         self._vqgan = vqgan
         self._past: Past = {}
-        self._started = False
+        self._size: torch.Size | None = None  # clips and places of the first push
 
     @torch.inference_mode()
     def push(self, codes: "Int[Tensor, 'b t h w']") -> "Float[Tensor, 'b 3 T H W']":
-        """The next t latent frames: 4 t frames, or 1 + 4 (t - 1) for the first push, in [-1, 1]."""
+        """The next t latent frames: 4 t frames, or 1 + 4 (t - 1) for the first push, in [-1, 1].
+
+        Raises ShapeError if these are no codes, or not of as many clips and places as those before.
+        """
         size = self._vqgan.quantizer.codebook_size
         require(
-            codes.ndim == 4 and codes.shape[1] > 0,
+            codes.ndim == 4 and codes.numel() > 0 and not codes.is_floating_point(),
             ShapeError,
-            "codes must be [batch, t, h, w] with t > 0; got {}.",
+            "codes must be whole numbers [batch, t, h, w], at least one; got {} {}.",
+            codes.dtype,
             list(codes.shape),
+        )
+        places = torch.Size((len(codes), *codes.shape[2:]))
+        require(
+            self._size in (None, places),
+            ShapeError,
+            "this stream develops codes [batch, h, w] = {}; got {}.",
+            list(self._size or ()),
+            list(places),
         )
         low, high = int(codes.min()), int(codes.max())
         require(
@@ -166,5 +178,5 @@ class DecoderStream:
 
     def _develop(self, codes: Tensor) -> Tensor:
         patches = self._vqgan.decoder(self._vqgan.quantizer.lookup(codes), self._past)
-        first, self._started = not self._started, True
+        first, self._size = self._size is None, torch.Size((len(codes), *codes.shape[2:]))
         return self._vqgan.haar.unpatch(patches, first=first).clamp(-1, 1)

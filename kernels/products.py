@@ -55,7 +55,11 @@ def convolution_of(weight: Tensor, bias: Tensor, stride: int, padding: int) -> P
 
 
 def state_of(weight: Tensor) -> Hashable:
-    """What changes whenever a weight does."""
+    """What changes whenever PyTorch changes a weight.
+
+    What is written past it, through ``weight.data`` in place or a numpy array of the same memory, is not
+    seen: write under ``torch.no_grad()`` instead.
+    """
     version = None if weight.is_inference() else weight._version  # counts changes in place
     return weight.data_ptr(), weight.dtype, weight.device, version
 

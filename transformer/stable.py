@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kinolenta.kernels.products import LaidOut, Product, linear_of, state_of
 from kinolenta.transformer.blocks import FeedForward
+from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
 
 MOST_ELEMENTS = 32768  # PyTorch deals more among threads
@@ -88,6 +89,9 @@ class View(GPT):
     """A model for decoding; see ``row_stable``. What it makes of its tables is kept until one changes."""
 
     _made: tuple[Hashable, CodeInputs, Product] | None = None
+
+    def __init__(self, config: GPTConfig) -> None:
+        raise TypeError("A View is what row_stable makes of a GPT; build a GPT and call that.")
 
     def tables(self) -> tuple[CodeInputs, Product]:
         """``code_inputs``, and the product with ``code_head``."""

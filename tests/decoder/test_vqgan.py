@@ -192,3 +192,14 @@ def test_a_clip_is_developed_by_the_weights_of_now(vqgan: VideoVQGAN) -> None:
     with torch.no_grad():
         plain = model.haar.unpatch(model.decoder(model.quantizer.lookup(codes))).clamp(-1, 1)
     torch.testing.assert_close(after, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_stream_takes_codes_of_one_size_only(vqgan: VideoVQGAN) -> None:
+    codes, stream = vqgan.encode(clips(2)), vqgan.stream()
+    stream.push(codes[:, :1])
+    for other in (codes[:1, :1], codes[:, :1, :2]):
+        with pytest.raises(ShapeError, match="this stream develops codes"):
+            stream.push(other)
+    for bad in (codes[:0], codes.float(), codes[:, :0]):
+        with pytest.raises(ShapeError, match="codes must be whole numbers"):
+            vqgan.decode(bad)

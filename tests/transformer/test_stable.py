@@ -129,3 +129,9 @@ def test_a_view_can_be_pickled_and_copied() -> None:
     for other in (pickle.loads(pickle.dumps(view)), copy.deepcopy(view)):
         assert isinstance(other.previous_in, StableLinear)
         assert torch.equal(other.previous_in(x), expected)
+
+
+def test_a_view_is_made_of_a_model_and_not_by_itself() -> None:
+    view = row_stable(tiny_gpt())
+    with pytest.raises(TypeError, match="build a GPT"):
+        type(view)(view.config)
