@@ -6,8 +6,8 @@ Random weights, batch 1, no guidance, temperature 1; 66 slots of text, then 256 
 width 512; large: 12 of 768). Float32; with ``--precision bfloat16`` ours and transformers once more in that,
 each compared with the best of transformers in the same numbers; int8, whose small operations are compiled,
 with that in float32, for transformers runs uncompiled. The peers run in turn. How many codes a
-parallel pass gets right is a matter of training, which random weights have not had, though theirs are such
-that clips take about as many passes: its time is that of a pass here, times the passes a code that the
+parallel pass gets right is a matter of training, which random weights have not had; they take fewer passes
+than the demo, though not by much. So its time is that of a pass here, times the passes a code that the
 shipped demo needs, and is marked as derived; what was measured, and the passes it took, stand beside it.
 Peers that are not installed are named. The last line is JSON.
 """

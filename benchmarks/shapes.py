@@ -7,7 +7,7 @@ import torch
 from kinolenta.transformer import GPT, GPTConfig
 
 SIZES = {"small": (8, 512, 8, 1344), "large": (12, 768, 12, 2048)}  # layers, width, heads, feed-forward
-SPREAD = 0.075  # of the weights; clips take fewer passes the less it is, at 0.02 some fifth fewer
+SPREAD = 0.075  # of the weights; the less it is, the fewer passes a clip takes
 
 
 def shaped(config: GPTConfig, size: str) -> GPT:
