@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,9 +98,9 @@ class Places:
     def __init__(self) -> None:
         self.count, run = 0, decoding.decode_window
 
-        def counted(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
+        def counted(model: GPT, cache: KVCache, starts: Sequence[int], n: int) -> Tensor:
             self.count += n * len(cache.pad)
-            return run(model, cache, start, n)
+            return run(model, cache, starts, n)
 
         decoding.decode_window = counted
 

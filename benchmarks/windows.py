@@ -29,7 +29,7 @@ from generate import CASES, PROMPTS, seconds  # beside this file
 from kinolenta.clip import Clip
 from kinolenta.errors import KinolentaError
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer.generate import MAX_WINDOW
+from kinolenta.transformer.window import MAX_WINDOW
 
 OWN = 0  # in place of a window: none is asked for
 

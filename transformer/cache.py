@@ -3,6 +3,7 @@
 Nothing is ever rolled back: a pass writes the slots of its window, and causality hides what lies after.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,8 +32,8 @@ class KVCache:
     layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
     history: [clips, 1 + num_codes], the codes so far after a "none". codes: the view of it without that.
     earlier: [num_codes], for each code the column of ``history`` that holds what stood one frame earlier.
-    cos, sin: rotary tables of the code slots, [num_codes, h + h_kv, d]. inputs, place_rows, head, stack:
-    tables and weights of the model.
+    cos, sin: rotary tables of the code slots, [num_codes, h + h_kv, d]. places: [num_codes, d_model], what
+    the place of each code adds to the slot before it. inputs, head, stack: tables and weights of the model.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -42,8 +43,8 @@ class KVCache:
     earlier: Tensor
     cos: Tensor
     sin: Tensor
+    places: Tensor
     inputs: CodeInputs
-    place_rows: Tensor
     head: Product
     stack: Stack | GraphedStack | Int8Stack
 
@@ -101,8 +102,8 @@ def prefill(
         earlier=_earlier(order, config.codes_per_frame),
         cos=cos[0],
         sin=sin[0],
+        places=F.embedding(model.place_rows(order), inputs.place),
         inputs=inputs,
-        place_rows=model.place_rows(order),
         head=head,
         stack=graphed(stack_of(model), memory) if stack is None else stack,
     )
@@ -127,18 +128,37 @@ def cache_slots(config: GPTConfig, num_codes: int) -> int:
     return -(-(config.text_len + 2 + num_codes) // ALIGNMENT) * ALIGNMENT
 
 
-def decode_window(model: GPT, cache: KVCache, start: Tensor, n: int) -> Tensor:
-    """Run ``cache.codes`` number start .. start + n - 1, start [clips] int64.
+def windows(table: Tensor, starts: Sequence[int], n: int) -> Tensor:
+    """Rows start .. start + n - 1 of a table [num_codes, ...] for each clip: [clips, n, ...]. Of one clip
+    these are a view.
+    """
+    if len(starts) == 1:
+        return table[None, starts[0] : starts[0] + n]
+    return torch.stack([table[start : start + n] for start in starts])
+
+
+def own_windows(codes: Tensor, starts: Sequence[int], n: int) -> Tensor:
+    """Numbers start .. start + n - 1 of each clip's own codes [clips, num_codes]: [clips, n]; of one clip these
+    are a view.
+    """
+    if len(starts) == 1:
+        return codes[:, starts[0] : starts[0] + n]
+    return torch.stack([row[start : start + n] for row, start in zip(codes, starts, strict=True)])
+
+
+def decode_window(model: GPT, cache: KVCache, starts: Sequence[int], n: int) -> Tensor:
+    """Run ``cache.codes`` number start .. start + n - 1 of each clip.
 
     Returns hidden states [rows, n, d_model], from which ``cache.head`` makes the logits of the codes after
     them; so the last code of all is never run. A window may overwrite an earlier one.
     """
-    index = start[:, None] + torch.arange(n, device=start.device)  # clips n
     inputs, copies = cache.inputs, cache.copies
-    x = F.embedding(cache.codes.gather(1, index), inputs.code)
-    x += F.embedding(cache.history.gather(1, cache.earlier[index + 1]), inputs.previous)
-    x += F.embedding(cache.place_rows[index + 1], inputs.place)
-    cos, sin = cache.cos[index], cache.sin[index]
+    nexts = [start + 1 for start in starts]
+    x = F.embedding(own_windows(cache.codes, starts, n), inputs.code)
+    x += F.embedding(cache.history.gather(1, windows(cache.earlier, nexts, n)), inputs.previous)
+    x += windows(cache.places, nexts, n)
+    cos, sin = windows(cache.cos, starts, n), windows(cache.sin, starts, n)
+    start = torch.tensor(starts, device=x.device)
     if copies > 1:
         start, x = start.repeat(copies), x.repeat(copies, 1, 1)
         cos, sin = cos.repeat(copies, 1, 1, 1), sin.repeat(copies, 1, 1, 1)

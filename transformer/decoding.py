@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from kinolenta.transformer.cache import KVCache, decode_window
+from kinolenta.transformer.cache import KVCache, decode_window, own_windows, windows
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.noise import NoiseWindow
 from kinolenta.transformer.sampler import SamplingConfig, draw
+from kinolenta.transformer.window import Window
 
 FEED = 32  # known codes a pass
 
@@ -23,8 +24,10 @@ FEED = 32  # known codes a pass
 class FixedPoint:
     """State of a batch of clips that are drawn side by side, each at its own pace.
 
-    done [b]: leading codes of each clip that are final. settled [b]: leading codes whose cache slots are
-    final too; the next window begins there. log_probs [2, b, num_codes]: with text and without.
+    done: leading codes of each clip that are final. settled: leading codes whose cache slots are final too;
+    the next window begins there. drafted: leading codes that are final or have a draft. These are numbers of
+    the host: a pass reads one answer of the device, which drafts held. log_probs [2, b, num_codes]: with text
+    and without.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class FixedPoint:
         first_sampling: SamplingConfig | None = None,
         guidance_scale: float,
         led: Tensor,
-        windows: tuple[int, int],
+        window: Window,
         least: int = 1,
     ) -> None:
         """logits: what ``prefill`` returns for this order. The first num_known codes stand in ``cache.codes``
@@ -48,8 +51,8 @@ class FixedPoint:
 
         streams: (seed, candidate) of each clip. first_sampling: of the first latent frame, if otherwise.
         led: [n] bool, the codes that guidance leads; if there are any, each clip has a second row in the
-        cache, until they are final. windows: drafts a pass as long as guidance leads, and after that; 1 draws
-        the codes one by one.
+        cache, until they are final. window: how many drafts a pass looks at; a fixed 1 draws the codes one by
+        one.
         least: codes that each pass makes final even if their context was a draft; more than 1 gives up
         exactness.
         """
@@ -60,34 +63,33 @@ class FixedPoint:
         batch, self.num_codes = cache.codes.shape
         self.led = led.to(logits.device)
         self.num_led = int(led.nonzero().max()) + 1 if bool(led.any()) else 0  # after so many it ends
-        self.window, self.last_window = (max(1, min(window, self.num_codes - 1)) for window in windows)
+        self.window = window
         self.per_frame = model.config.codes_per_frame
         self.needed = _codes_needed(order, self.per_frame)
         self.passes = 1
         self.log_probs = torch.zeros(2, batch, self.num_codes, dtype=torch.float64, device=logits.device)
         noisy = sampling.temperature > 0 or (first_sampling is not None and first_sampling.temperature > 0)
         self.noise = (
-            NoiseWindow(streams, model.config.codebook_size, max(windows), self.order) if noisy else None
+            NoiseWindow(streams, model.config.codebook_size, window.most(batch), self.order)
+            if noisy
+            else None
         )
-        self.done = torch.full((batch,), num_known, device=logits.device)
-        self.settled = (self.done - 1).clamp(min=0)
-        self.drafted = self.done.clone()  # leading codes that are final or have a draft
+        self.done = [num_known] * batch
+        self.settled = [max(0, num_known - 1)] * batch
+        self.drafted = list(self.done)
         if num_known == 0:
-            first = torch.zeros(batch, 1, dtype=torch.int64, device=logits.device)
-            cache.codes[:, :1] = self._draw(logits[:, None], first)
-            self._record(logits[:, None], first, torch.ones_like(first, dtype=torch.bool))
-            self.done += 1
-            self.drafted += 1
+            cache.codes[:, :1] = self._draw(logits[:, None], [0] * batch)
+            self._record(logits[:, None], [0] * batch, [(row, 0) for row in range(batch)])
+            self.done, self.drafted = [1] * batch, [1] * batch
         for begin in range(0, num_known - 1, FEED):
-            stop = min(begin + FEED, num_known - 1)
-            decode_window(model, cache, torch.full_like(self.done, begin), stop - begin)
+            decode_window(model, cache, [begin] * batch, min(FEED, num_known - 1 - begin))
             self.passes += 1
 
     def run(self) -> Iterator[int]:
         """Draw all codes; yields how many latent frames of every clip are final whenever there are more."""
         complete = 0
         while True:
-            done, before = int(self.done.min()), complete
+            done, before = min(self.done), complete
             while complete < len(self.needed) and self.needed[complete] <= done:
                 complete += 1
             if complete > before:
@@ -97,64 +99,80 @@ class FixedPoint:
             self._pass()
 
     def _pass(self) -> None:
-        if self.num_led and int(self.done.min()) >= self.num_led:
+        if self.num_led and min(self.done) >= self.num_led:
             self._end_guidance()
-        codes, n = self.cache.codes, self.window
-        start = self.settled.clamp(max=self.num_codes - 1 - n)
-        index = start[:, None] + torch.arange(1, n + 1, device=start.device)  # codes drawn in this pass
-        self._draft(index)
-        hidden = decode_window(self.model, self.cache, start, n)
+        codes, rows, last = self.cache.codes, len(self.cache.pad), self.num_codes - 1
+        n = self.window.length(rows, last - min(self.settled))
+        starts = [min(settled, last - n) for settled in self.settled]
+        firsts = [start + 1 for start in starts]  # of the codes drawn in this pass
+        self._draft(firsts, n)
+        hidden = decode_window(self.model, self.cache, starts, n)
         self.passes += 1
         logits = self.cache.head(hidden)
-        drafts = codes.gather(1, index)
-        drawn = drafts.where(index < self.done[:, None], self._draw(logits, index))
-        codes.scatter_(1, index, drawn)
-        agree = (drawn == drafts).long().cumprod(1).sum(1)
-        self.settled = (start + 1 + agree).clamp(max=start + n)
-        done = torch.maximum(self.settled + 1, (self.done + self.least).minimum(start + n + 1))
-        done = done.clamp(max=self.num_codes)
-        self._record(logits, index, (index >= self.done[:, None]) & (index < done[:, None]))
-        self.done = done
+        drafts = own_windows(codes, firsts, n)
+        drawn = self._draw(logits, firsts)
+        final = [done - first for done, first in zip(self.done, firsts, strict=True)]
+        if any(count > 0 for count in final):  # looked at again, because the clip ends or another is behind
+            column = torch.arange(n, device=drawn.device)
+            drawn = drafts.where(column < torch.tensor(final, device=drawn.device)[:, None], drawn)
+        held = (drawn == drafts).tolist()
+        accepted, open_drafts = [], []
+        for row, (first, repeated) in enumerate(zip(firsts, held, strict=True)):
+            codes[row, first : first + n] = drawn[row]
+            agree = repeated.index(False) if False in repeated else n
+            self.settled[row] = min(first + agree, first + n - 1)
+            done = max(self.settled[row] + 1, min(self.done[row] + self.least, first + n))
+            accepted += [(row, place) for place in range(self.done[row], min(done, self.num_codes))]
+            self.done[row] = min(done, self.num_codes)
+            if done < self.num_codes:
+                open_drafts.append(repeated[self.settled[row] - first + 1 :])
+        self.window.look(open_drafts, rows)
+        self._record(logits, firsts, accepted)
 
     def _end_guidance(self) -> None:
         """The rows without text are dropped."""
-        self.num_led, self.window = 0, self.last_window
+        self.num_led = 0
         self.cache = self.cache.first_copies()
 
-    def _draft(self, index: Tensor) -> None:
+    def _draft(self, firsts: list[int], n: int) -> None:
         """A place that is looked at for the first time gets the code one frame earlier, or the last one."""
-        codes, history = self.cache.codes, self.cache.history
-        new = index >= self.drafted[:, None]
-        if not bool(new.any()):
+        new = [
+            (row, place, drafted - 1)
+            for row, (first, drafted) in enumerate(zip(firsts, self.drafted, strict=True))
+            for place in range(drafted, first + n)
+        ]
+        if not new:
             return
-        earlier = history.gather(1, self.cache.earlier[index])
-        last = codes.gather(1, self.drafted[:, None] - 1)
-        guess = earlier.where(earlier < self.model.config.codebook_size, last)
-        codes.scatter_(1, index, guess.where(new, codes.gather(1, index)))
-        self.drafted = torch.maximum(self.drafted, index[:, -1] + 1)
+        codes, history = self.cache.codes, self.cache.history
+        row, place, last = torch.tensor(new, device=codes.device).unbind(1)
+        earlier = history[row, self.cache.earlier[place]]
+        codes[row, place] = earlier.where(earlier < self.model.config.codebook_size, codes[row, last])
+        self.drafted = [max(old, first + n) for old, first in zip(self.drafted, firsts, strict=True)]
 
-    def _draw(self, logits: Tensor, index: Tensor) -> Tensor:
-        """Codes [b, n] number index [b, n] from logits [rows, n, codebook_size]."""
-        batch = len(index)
+    def _draw(self, logits: Tensor, firsts: list[int]) -> Tensor:
+        """Codes [b, n] number first .. first + n - 1 from logits [rows, n, codebook_size]."""
+        batch, n = len(firsts), logits.shape[1]
         guided = logits[:batch].float()
         if self.num_led:
-            unconditional, led = logits[batch:].float(), self.led[index][..., None]
+            unconditional, led = logits[batch:].float(), windows(self.led, firsts, n)[..., None]
             guided = (unconditional + self.guidance_scale * (guided - unconditional)).where(led, guided)
-        noise = None if self.noise is None else self.noise.at(index)
-        places = self.order[index]
+        noise = None if self.noise is None else self.noise.at(firsts, n)
+        places = windows(self.order, firsts, n)
         drawn = draw(guided, noise, self.sampling, places)
+        if self.first_sampling is None:
+            return drawn
         first = places < self.per_frame
-        if self.first_sampling is None or not bool(first.any()):
+        if not bool(first.any()):
             return drawn
         return draw(guided, noise, self.first_sampling, places).where(first, drawn)
 
-    def _record(self, logits: Tensor, index: Tensor, accepted: Tensor) -> None:
-        """Keep log p of the codes that have become final."""
-        row, column = accepted.nonzero(as_tuple=True)
-        place = index[row, column]
+    def _record(self, logits: Tensor, firsts: list[int], accepted: list[tuple[int, int]]) -> None:
+        """Keep log p of the codes that have become final, (row, place) each."""
+        columns = [(row, place, place - firsts[row]) for row, place in accepted]
+        row, place, column = torch.tensor(columns, device=logits.device).view(-1, 3).unbind(1)
         code = self.cache.codes[row, place]
         sides = 2 if self.num_led else 1
-        rows = logits.view(-1, *index.shape, logits.shape[-1])[:sides]
+        rows = logits.view(-1, len(firsts), *logits.shape[1:])[:sides]
         chosen = rows[:, row, column].float().log_softmax(-1)  # side, code that became final, codebook
         drawn = chosen.gather(2, code.expand(sides, -1)[..., None])
         self.log_probs[:sides, row, place] = drawn[..., 0].double()

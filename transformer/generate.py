@@ -16,12 +16,10 @@ from kinolenta.transformer.memory import check_memory
 from kinolenta.transformer.noise import check_stream
 from kinolenta.transformer.sampler import SamplingConfig
 from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.window import MAX_WINDOW, Window
 
 MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
-MAX_WINDOW = 64
-WINDOW, MIN_WINDOW = 32, 8  # drafts a pass and clip: as many as
-ROWS = 128  # places of all clips, with guidance twice, allow in a pass; docs/decoding.md
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
@@ -73,9 +71,9 @@ def generate(
     guided_latent_frames: how many latent frames guidance leads, the first of those that hold codes to be
     drawn; None is all. The others have one row a clip instead of two.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
-    decoding: "parallel" draws up to ``window`` codes a pass (by default 32 of a clip, fewer of each in a
-    large batch), "sequential" one; their codes are the same. "preview" takes at least 16 a pass, right or
-    wrong.
+    decoding: "parallel" looks at ``window`` codes a pass (by default at 8 to 64, as far as that pays, fewer of
+    each clip in a batch), "sequential" at one; their codes are the same. "preview" takes at least 16 a pass,
+    right or wrong.
     int8: what ``int8_stack_of`` makes of the model, to draw with rounded weights: other clips, sooner.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
@@ -166,15 +164,12 @@ class Generation:
         )
         led = _led(order, num_known, config.codes_per_frame, guided_latent_frames if guided else 0)
         self._scored = guided and bool(led[num_known:].all())
-        windows = [
-            max(1, min(window_of(decoding, window or default_window(batch * rows)), num_codes - 1))
-            for rows in ((2, 1) if bool(led.any()) else (1, 1))
-        ]
         texts, copies = [*text_ids], 1
         if bool(led.any()):
             negative = [()] * batch if negative_text_ids is None else negative_text_ids
             texts, copies = [*texts, *negative], 2
-        check_memory(config, len(texts), num_codes, max(windows), model.kind)
+        sized = Window(num_codes, window_of(decoding, window))
+        check_memory(config, len(texts), num_codes, sized.most(batch), model.kind)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
         cache, logits = prefill(model, strip, copies, int8)
@@ -190,7 +185,7 @@ class Generation:
             first_sampling=first_sampling,
             guidance_scale=guidance_scale,
             led=led,
-            windows=(windows[0], windows[1]),
+            window=sized,
             least=PREVIEW_CODES if decoding == "preview" else 1,
         )
         self._codes, self._sorted = cache.codes, order.argsort().to(cache.codes.device)
@@ -224,14 +219,11 @@ def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, 
     return layout.standing(codes, order, batch)
 
 
-def default_window(rows: int) -> int:
-    """Drafts a pass and row, for so many rows: clips, counted twice with guidance."""
-    return max(MIN_WINDOW, min(WINDOW, ROWS // rows))
-
-
-def window_of(decoding: str, window: int) -> int:
-    """The drafts that a decoding looks at when ``window`` is asked for."""
-    return {"sequential": 1, "preview": max(window, 2 * PREVIEW_CODES)}.get(decoding, window)
+def window_of(decoding: str, window: int | None) -> int | None:
+    """The drafts that a decoding looks at when ``window`` is asked for; None follows the drafts."""
+    if decoding == "sequential":
+        return 1
+    return max(window or 0, 2 * PREVIEW_CODES) if decoding == "preview" else window
 
 
 def _led(order: Tensor, num_known: int, per_frame: int, frames: int | None) -> Tensor:

@@ -85,11 +85,10 @@ class NoiseWindow:
         self.begin: list[int] = []  # of each clip, the code whose noise stands first
         self.made: list[int] = []  # one after the last code whose noise is at hand
 
-    def at(self, index: Tensor) -> Tensor:
-        """Noise [b, n, codebook_size] of the codes index [b, n], n consecutive ones of each clip; to be used
-        before the next call.
+    def at(self, firsts: Sequence[int], n: int) -> Tensor:
+        """Noise [b, n, codebook_size] of codes number first .. first + n - 1 of each clip; to be used before
+        the next call.
         """
-        firsts, n = index[:, 0].tolist(), index.shape[1]
         if not self.begin:
             self.begin, self.made = list(firsts), list(firsts)
         found = []

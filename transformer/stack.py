@@ -54,7 +54,8 @@ class Stack(NamedTuple):
         for layer, slots in zip(self.layers, cache, strict=True):
             qkv = layer.qkv(_normed(x, layer.attention_norm, eps))
             qkv = qkv[:rows].view(batch, n, both + self.kv_heads, -1)
-            qk = rotate(_normed(qkv.narrow(2, 0, both), layer.qk_norm, eps), cos, sin).transpose(1, 2)
+            normed = _normed(qkv, layer.qk_norm, eps)  # values too, in vain: a part would be copied first
+            qk = rotate(normed.narrow(2, 0, both), cos, sin).transpose(1, 2)
             v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2).to(qk.dtype)
             q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, self.kv_heads)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode

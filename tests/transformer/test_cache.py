@@ -21,8 +21,8 @@ def start(model: GPT, texts: list[list[int]], codes: Tensor, copies: int = 1) ->
 
 
 def window(model: GPT, cache: KVCache, begin: int | list[int], n: int) -> Tensor:
-    clips = len(cache.codes)
-    hidden = decode_window(model, cache, torch.tensor(begin).expand(clips), n)
+    starts = [begin] * len(cache.codes) if isinstance(begin, int) else begin
+    hidden = decode_window(model, cache, starts, n)
     return cache.head(hidden)
 
 

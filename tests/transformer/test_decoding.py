@@ -17,6 +17,7 @@ from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.generate import PREVIEW_CODES, Generation
 from kinolenta.transformer.memory import allowed_bytes, available_bytes, needed_bytes
 from kinolenta.transformer.noise import BLOCK, NoiseWindow, gumbel
+from kinolenta.transformer.window import Window
 from kinolenta.transformer.precision import with_precision
 from tests.transformer.tiny import random_codes, tiny_gpt
 
@@ -38,7 +39,7 @@ def equal(one: Generated, other: Generated) -> None:
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     batch=st.integers(1, 5),
-    window=st.integers(1, 40),
+    window=st.none() | st.integers(1, 40),
     known=st.sampled_from([0, 1, 2, 7, 12, 35, 36]),
     frames=st.integers(1, 3),
     shuffle=st.none() | st.integers(0, 99),
@@ -54,7 +55,7 @@ def equal(one: Generated, other: Generated) -> None:
 )
 def test_parallel_equals_sequential(
     batch: int,
-    window: int,
+    window: int | None,
     known: int,
     frames: int,
     shuffle: int | None,
@@ -97,21 +98,34 @@ def test_parallel_equals_sequential(
     assert torch.equal(together.codes.flatten(1)[:, order[:known]], codes)
     alone = clips("parallel", slice(batch - 1, batch))
     assert torch.equal(alone.codes, together.codes[-1:])
-    assert alone.passes <= together.passes
+    assert window is None or alone.passes <= together.passes
 
 
-@pytest.mark.parametrize(
-    ("clips", "guidance_scale", "window"),
-    [(1, 1.0, 32), (1, 2.0, 32), (2, 2.0, 32), (3, 2.0, 21), (5, 1.0, 25), (20, 2.0, 8)],
-)
-def test_the_window_shrinks_as_clips_share_a_pass(clips: int, guidance_scale: float, window: int) -> None:
-    generation = Generation(
-        MODEL, [[5]] * clips, seeds=[*range(clips)], num_latent_frames=6, guidance_scale=guidance_scale
-    )
-    assert generation._decoder.window == window
+def test_the_longest_window_shrinks_as_clips_share_a_pass() -> None:
+    assert [Window(640).most(rows) for rows in (1, 2, 4, 5, 8, 20, 64)] == [64, 64, 64, 51, 32, 12, 8]
+    assert Window(6).most(1) == 5 and Window(1).most(1) == 1
+    assert Window(640, 20).most(64) == 20 and Window(6, 20).most(1) == 5
 
 
-def test_the_window_grows_and_rows_are_dropped_when_guidance_ends() -> None:
+def test_a_window_ends_behind_the_draft_that_spoils_the_rest() -> None:
+    window, clip = Window(640), [True, False] * 20
+    assert window.length(1, 600) == 16  # nothing is known yet
+    window.look([clip], 1)
+    assert window.length(1, 600) == 40  # 23 places before the twelfth wrong one, and 16, in steps of 8
+    assert window.length(1, 9) == 16 and window.length(1, 8) == 8  # no further than the clip
+    window.look([clip, [True] * 4], 2)
+    assert window.length(2, 600) == 24  # 15 and 4 places, 10 on average, and 12
+    window.look([], 2)  # all clips are done
+    window.look([clip] * 16, 16)
+    assert window.length(16, 600) == 8
+    window.look([[]], 1)
+    assert window.length(1, 600) == 16
+    fixed = Window(640, 20)
+    fixed.look([clip], 1)
+    assert fixed.length(1, 600) == 20 and fixed.length(1, 3) == 8 and Window(640, 1).length(1, 3) == 1
+
+
+def test_rows_are_dropped_when_guidance_ends_and_the_window_may_grow() -> None:
     texts, seeds = [[5], [6, 7]] * 4, [*range(8)]
     options = {"num_latent_frames": 4, "guidance_scale": 2.0, "guided_latent_frames": 1}
     slow = generate(MODEL, texts, seeds=seeds, decoding="sequential", **options)  # type: ignore[arg-type]
@@ -119,8 +133,11 @@ def test_the_window_grows_and_rows_are_dropped_when_guidance_ends() -> None:
     generation = Generation(MODEL, texts, seeds=seeds, **options)  # type: ignore[arg-type]
     decoder, met = generation._decoder, []
     for complete, _ in generation.frames():
-        met.append((complete, decoder.window, decoder.cache.copies))
-    assert met[0] == (0, 8, 2) and met[-1] == (3, 16, 1)
+        rows = len(decoder.cache.pad)
+        met.append(
+            (complete, decoder.cache.copies, decoder.window.most(rows), decoder.window.length(rows, 40))
+        )
+    assert met[0] == (0, 2, 16, 8) and met[-1][:3] == (3, 1, 32)
 
 
 def test_a_clip_that_is_left_with_a_single_row_is_drawn_as_in_a_batch() -> None:
@@ -182,11 +199,10 @@ def test_given_codes_leave_the_same_cache_whatever_the_decoding(known: int) -> N
 def test_drafts_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = generate(MODEL, TEXTS, seeds=[1] * 5, decoding="sequential")
 
-    def worst(self: FixedPoint, index: torch.Tensor) -> None:
-        new = index >= self.drafted[:, None]
-        drafts = self.cache.codes.gather(1, index)
-        self.cache.codes.scatter_(1, index, torch.full_like(drafts, 59).where(new, drafts))
-        self.drafted = torch.maximum(self.drafted, index[:, -1] + 1)
+    def worst(self: FixedPoint, firsts: list[int], n: int) -> None:
+        for row, first in enumerate(firsts):
+            self.cache.codes[row, self.drafted[row] : first + n] = 59
+            self.drafted[row] = max(self.drafted[row], first + n)
 
     monkeypatch.setattr(FixedPoint, "_draft", worst)
     equal(expected, generate(MODEL, TEXTS, seeds=[1] * 5, window=9))
@@ -199,8 +215,8 @@ def test_a_wrong_pass_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def hasty(self: FixedPoint) -> None:
         careful(self)
-        self.done = (self.done + 1).clamp(max=self.num_codes)
-        self.settled = (self.settled + 1).clamp(max=self.num_codes - 1)
+        self.done = [min(done + 1, self.num_codes) for done in self.done]
+        self.settled = [min(settled + 1, self.num_codes - 1) for settled in self.settled]
 
     monkeypatch.setattr(FixedPoint, "_pass", hasty)
     assert not torch.equal(expected.codes, generate(MODEL, TEXTS, seeds=[1] * 5, window=9).codes)
@@ -218,10 +234,10 @@ def test_a_preview_leaves_the_cache_as_its_codes_would_have() -> None:
     for _ in generation.frames():
         pass
     decoder = generation._decoder
-    settled = int(decoder.settled.min()) + MODEL.layout.text_slots
+    settled = min(decoder.settled) + MODEL.layout.text_slots
     held = [keys[:, :, :settled].clone() for keys, _ in decoder.cache.layers]
     for begin in range(0, 71, 8):
-        decode_window(decoder.model, decoder.cache, torch.full((5,), begin), min(8, 71 - begin))
+        decode_window(decoder.model, decoder.cache, [begin] * 5, min(8, 71 - begin))
     for before, (keys, _) in zip(held, decoder.cache.layers, strict=True):
         assert torch.equal(before, keys[:, :, :settled])
 
@@ -245,7 +261,7 @@ def test_noise_window_is_the_noise_and_keeps_little_of_it() -> None:
         window = NoiseWindow(streams, 10, n, torch.arange(603))
         for start in range(0, 600 - n - 39, 3):
             index = torch.tensor([[start], [start + 42]]) + torch.arange(n)
-            got = window.at(index)
+            got = window.at(index[:, 0].tolist(), n)
             for row, stream in enumerate(streams):
                 assert torch.equal(got[row], gumbel(*stream, index[row], 10))
         assert int(index.max()) >= 600 and window.values.shape[1] == 2 * n + BLOCK
@@ -255,7 +271,7 @@ def test_noise_window_may_grow_and_step_back() -> None:
     window = NoiseWindow([(3, 0)], 10, 16, torch.arange(72))
     for start, n in [(start, 8) for start in (*range(1, 64, 8), 64)] + [(56, 16), (60, 12), (3, 16)]:
         index = torch.arange(start, start + n)[None]
-        assert torch.equal(window.at(index)[0], gumbel(3, 0, index[0], 10))
+        assert torch.equal(window.at([start], n)[0], gumbel(3, 0, index[0], 10))
 
 
 @pytest.mark.parametrize("clips", [3, 5, 8])
