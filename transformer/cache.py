@@ -138,8 +138,8 @@ def windows(table: Tensor, starts: Sequence[int], n: int) -> Tensor:
 
 
 def own_windows(codes: Tensor, starts: Sequence[int], n: int) -> Tensor:
-    """Numbers start .. start + n - 1 of each clip's own codes [clips, num_codes]: [clips, n]; of one clip these
-    are a view.
+    """Codes number start .. start + n - 1 of each clip, out of codes [clips, num_codes]: [clips, n]. Of one
+    clip these are a view.
     """
     if len(starts) == 1:
         return codes[:, starts[0] : starts[0] + n]

@@ -115,7 +115,7 @@ class FixedPoint:
         if any(count > 0 for count in final):  # looked at again, because the clip ends or another is behind
             column = torch.arange(n, device=drawn.device)
             drawn = drafts.where(column < torch.tensor(final, device=drawn.device)[:, None], drawn)
-        held = (drawn == drafts).tolist()
+        held = self._held(drawn, drafts)
         accepted, open_drafts = [], []
         for row, (first, repeated) in enumerate(zip(firsts, held, strict=True)):
             codes[row, first : first + n] = drawn[row]
@@ -128,6 +128,11 @@ class FixedPoint:
                 open_drafts.append(repeated[self.settled[row] - first + 1 :])
         self.window.look(open_drafts, rows)
         self._record(logits, firsts, accepted)
+
+    def _held(self, drawn: Tensor, drafts: Tensor) -> list[list[bool]]:
+        """Which codes [b, n] are what was drafted: all that a pass asks the device."""
+        held: list[list[bool]] = (drawn == drafts).tolist()
+        return held
 
     def _end_guidance(self) -> None:
         """The rows without text are dropped."""

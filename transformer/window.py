@@ -45,7 +45,7 @@ class Window:
         return min(wanted, left, self.most(rows))
 
     def look(self, held: Sequence[Sequence[bool]], rows: int) -> None:
-        """held: for each clip that is not done, whether the last pass drew again what it had drafted, place by
+        """held: for each clip that is not done, whether the last pass drew again what was drafted, place by
         place from the first that is not final.
         """
         if self.fixed is None and held:

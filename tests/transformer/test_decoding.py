@@ -17,8 +17,8 @@ from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.generate import PREVIEW_CODES, Generation
 from kinolenta.transformer.memory import allowed_bytes, available_bytes, needed_bytes
 from kinolenta.transformer.noise import BLOCK, NoiseWindow, gumbel
-from kinolenta.transformer.window import Window
 from kinolenta.transformer.precision import with_precision
+from kinolenta.transformer.window import Window
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 MODEL = tiny_gpt()
