@@ -79,7 +79,7 @@ class FixedPoint:
         self.drafted = list(self.done)
         if num_known == 0:
             cache.codes[:, :1] = self._draw(logits[:, None], [0] * batch)
-            self._record(logits[:, None], [0] * batch, [(row, 0) for row in range(batch)])
+            self._record(logits[:, None], [0] * batch, [1] * batch)
             self.done, self.drafted = [1] * batch, [1] * batch
         for begin in range(0, num_known - 1, FEED):
             decode_window(model, cache, [begin] * batch, min(FEED, num_known - 1 - begin))
@@ -116,18 +116,18 @@ class FixedPoint:
             column = torch.arange(n, device=drawn.device)
             drawn = drafts.where(column < torch.tensor(final, device=drawn.device)[:, None], drawn)
         held = self._held(drawn, drafts)
-        accepted, open_drafts = [], []
+        done_now, open_drafts = [], []
         for row, (first, repeated) in enumerate(zip(firsts, held, strict=True)):
             codes[row, first : first + n] = drawn[row]
             agree = repeated.index(False) if False in repeated else n
             self.settled[row] = min(first + agree, first + n - 1)
             done = max(self.settled[row] + 1, min(self.done[row] + self.least, first + n))
-            accepted += [(row, place) for place in range(self.done[row], min(done, self.num_codes))]
-            self.done[row] = min(done, self.num_codes)
+            done_now.append(min(done, self.num_codes))
             if done < self.num_codes:
                 open_drafts.append(repeated[self.settled[row] - first + 1 :])
         self.window.look(open_drafts, rows)
-        self._record(logits, firsts, accepted)
+        self._record(logits, firsts, done_now)
+        self.done = done_now
 
     def _held(self, drawn: Tensor, drafts: Tensor) -> list[list[bool]]:
         """Which codes [b, n] are what was drafted: all that a pass asks the device."""
@@ -141,18 +141,13 @@ class FixedPoint:
 
     def _draft(self, firsts: list[int], n: int) -> None:
         """A place that is looked at for the first time gets the code one frame earlier, or the last one."""
-        new = [
-            (row, place, drafted - 1)
-            for row, (first, drafted) in enumerate(zip(firsts, self.drafted, strict=True))
-            for place in range(drafted, first + n)
-        ]
-        if not new:
-            return
-        codes, history = self.cache.codes, self.cache.history
-        row, place, last = torch.tensor(new, device=codes.device).unbind(1)
-        earlier = history[row, self.cache.earlier[place]]
-        codes[row, place] = earlier.where(earlier < self.model.config.codebook_size, codes[row, last])
-        self.drafted = [max(old, first + n) for old, first in zip(self.drafted, firsts, strict=True)]
+        for row, (first, begin) in enumerate(zip(firsts, self.drafted, strict=True)):
+            if begin < first + n:
+                codes, new = self.cache.codes[row], slice(begin, first + n)
+                earlier = self.cache.history[row].index_select(0, self.cache.earlier[new])
+                known = earlier < self.model.config.codebook_size
+                codes[new] = earlier.where(known, codes[begin - 1])
+                self.drafted[row] = first + n
 
     def _draw(self, logits: Tensor, firsts: list[int]) -> Tensor:
         """Codes [b, n] number first .. first + n - 1 from logits [rows, n, codebook_size]."""
@@ -171,16 +166,15 @@ class FixedPoint:
             return drawn
         return draw(guided, noise, self.first_sampling, places).where(first, drawn)
 
-    def _record(self, logits: Tensor, firsts: list[int], accepted: list[tuple[int, int]]) -> None:
-        """Keep log p of the codes that have become final, (row, place) each."""
-        columns = [(row, place, place - firsts[row]) for row, place in accepted]
-        row, place, column = torch.tensor(columns, device=logits.device).view(-1, 3).unbind(1)
-        code = self.cache.codes[row, place]
+    def _record(self, logits: Tensor, firsts: list[int], done: list[int]) -> None:
+        """Keep log p of the codes of each clip that have become final."""
         sides = 2 if self.num_led else 1
         rows = logits.view(-1, len(firsts), *logits.shape[1:])[:sides]
-        chosen = rows[:, row, column].float().log_softmax(-1)  # side, code that became final, codebook
-        drawn = chosen.gather(2, code.expand(sides, -1)[..., None])
-        self.log_probs[:sides, row, place] = drawn[..., 0].double()
+        for row, (first, begin, end) in enumerate(zip(firsts, self.done, done, strict=True)):
+            if begin < end:
+                chosen = rows[:, row, begin - first : end - first].float().log_softmax(-1)
+                code = self.cache.codes[row, begin:end].expand(sides, -1)[..., None]
+                self.log_probs[:sides, row, begin:end] = chosen.gather(2, code)[..., 0].double()
 
 
 def _codes_needed(order: Tensor, per_frame: int) -> list[int]:

@@ -16,7 +16,7 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
-BLOCK = 32  # places whose noise is made at once; of fewer, one thread does most of it alone
+BLOCK = 64  # places whose noise is made at once; of fewer, one thread does most of it alone
 
 
 def philox(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -292,10 +292,10 @@ def test_a_generation_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.
         generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
     monkeypatch.setattr("kinolenta.transformer.memory.available_bytes", lambda device: need)
     generate(MODEL, TEXTS[:2], seeds=[1, 2], guidance_scale=2.0)
-    demo = needed_bytes(GPTConfig(), 2, 320, 32)
+    demo = needed_bytes(GPTConfig(), 2, 320, 64)
     assert 10e6 < demo < 100e6
-    four, many = (needed_bytes(GPTConfig(), rows, 320, 32) for rows in (4, 32))
-    assert many - demo == 15 * (four - demo) > 0.8 * 15 * demo
+    four, many = (needed_bytes(GPTConfig(), rows, 320, 64) for rows in (4, 32))
+    assert many - demo == 15 * (four - demo) > 0.75 * 15 * demo
     assert available_bytes(torch.device("cpu")) != 0
 
 
