@@ -1,6 +1,8 @@
 """Attention by PyTorch's own fused routine: what CPUs use, and what our kernels are timed against."""
 
+import math
 from collections.abc import Callable
+from functools import cache
 from typing import TypeAlias
 
 import torch
@@ -13,6 +15,7 @@ Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 FEWEST, MOST = 4, 32  # queries of one call
 WIDEST = 80  # width of a head up to which the fewest queries suffice
+STEP = 32  # slots that may be left out at once
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float) -> Tensor:
@@ -33,20 +36,53 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
 
     PyTorch takes another routine for one or two queries, its library another one for fewer than 4, and more
     than 32 are split differently; so there are never fewer than 4 (of heads wider than 80 always 32; what is
-    added is thrown away) nor more than 32 at once. The whole cache is looked at, always: a sum over some of
-    the keys is split elsewhere. Compared bit for bit in tests/kernels/test_decode.py.
+    added is thrown away) nor more than 32 at once. Slots behind the last query are left out only where that
+    keeps the bits (``_enough``). Compared bit for bit in tests/kernels/test_decode.py.
     """
-    n, s = q.shape[2], k.shape[2]
+    n = q.shape[2]
     fewest = FEWEST if q.shape[3] <= WIDEST else MOST
     added = max(0, fewest - ((n - 1) % MOST + 1))  # the last call counts too
+    s = _enough(mask.last_start + n, n + added, q, k)
     bias = mask.bias(n + added, s, q)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        k, v = k[:, :, :s], v[:, :, :s]
         if not added:
             return _pieces(q, k, v, bias, scale)
         return _pieces(F.pad(q, (0, 0, 0, added)), k, v, bias, scale)[:, :, :n]
 
     return attend
+
+
+def _enough(stop: int, n: int, q: Tensor, k: Tensor) -> int:
+    """How many slots n queries have to look at if nothing is visible from ``stop`` on."""
+    slots = k.shape[2]
+    few = -(-stop // STEP) * STEP
+    if few >= slots or q.device.type != "cpu" or q.dtype != torch.float32:
+        return slots  # in shorter numbers a trial might not show the difference
+    heads, threads = (q.shape[1], k.shape[1]), torch.get_num_threads()
+    calls = {min(n, MOST), (n - 1) % MOST + 1}
+    same = all(_keeps_bits(call, few, slots, heads, q.shape[3], threads) for call in calls)
+    return few if same else slots
+
+
+@cache
+def _keeps_bits(n: int, few: int, slots: int, heads: tuple[int, int], width: int, threads: int) -> bool:
+    """Whether a sum over the first slots is the sum over all of them, of which the others count nothing.
+
+    A matrix library splits long sums, by their length and the processor; where it splits the first slots
+    otherwise, the last bits differ. It chooses by shapes, so one trial tells.
+    """
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(1, count, length, width, generator=generator)
+        for count, length in ((heads[0], n), (heads[1], slots), (heads[1], slots))
+    )
+    bias = q.new_zeros(1, 1, n, slots)
+    bias[..., few:] = -math.inf
+    scale = width**-0.5
+    some = _pieces(q, k[:, :, :few], v[:, :, :few], bias[..., :few], scale)
+    return torch.equal(some, _pieces(q, k, v, bias, scale))
 
 
 def _pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:

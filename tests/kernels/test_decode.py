@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kinolenta.errors import ShapeError
-from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Prefix, Row, attention
+from kinolenta.kernels.attention import Causal, Column, Mask, Neighbourhood, Prefix, Row, attention, sdpa
 from kinolenta.kernels.backends import BACKENDS
 from kinolenta.kernels.decode import decode_attention
 
@@ -189,6 +189,32 @@ def test_bits_do_not_depend_on_place_or_neighbours(
         assert torch.equal(early[[0, 2]], whole[[0, 2], :, :24])
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(DEVICE.type != "cpu", reason="of a CPU's library")
+@pytest.mark.parametrize("slots", [272, 336, 400, 704])
+@pytest.mark.parametrize("heads", [4, 2])
+def test_slots_are_left_out_only_where_that_keeps_the_bits(
+    slots: int, heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, count, 64, 64) for count in (4, heads, heads))
+    held = [torch.randn(1, heads, slots, 64) for _ in range(2)]
+
+    def attend(start: int, n: int) -> Tensor:
+        cache = (held[0].clone(), held[1].clone())
+        mask = Causal(start=torch.tensor([start]))
+        return decode_attention(q[:, :, :n], k[:, :, :n], v[:, :, :n], cache, mask=mask, backend="sdpa")
+
+    cases = [(start, n) for start in range(8, slots - 64, 24) for n in (1, 5, 24, 40)]
+    got = [attend(*case) for case in cases]
+    monkeypatch.setattr(sdpa, "_keeps_bits", lambda *shapes: False)  # all slots are looked at
+    assert all(torch.equal(one, attend(*case)) for one, case in zip(got, cases, strict=True))
+    q, k = q[:, :, :24], k.new_zeros(1, heads, slots, 64)
+    assert sdpa._enough(100, 24, q, k) == slots
+    monkeypatch.setattr(sdpa, "_keeps_bits", lambda *shapes: True)
+    assert sdpa._enough(100, 24, q, k) == 128 and sdpa._enough(slots - 1, 24, q, k) == slots
+    assert sdpa._enough(100, 24, q.bfloat16(), k) == slots
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
