@@ -26,8 +26,7 @@ class FixedPoint:
 
     done: leading codes of each clip that are final. settled: leading codes whose cache slots are final too;
     the next window begins there. drafted: leading codes that are final or have a draft. These are numbers of
-    the host: a pass reads one answer of the device, which drafts held. log_probs [2, b, num_codes]: with text
-    and without.
+    the host. log_probs [2, b, num_codes]: with text and without.
     """
 
     def __init__(
@@ -124,13 +123,13 @@ class FixedPoint:
             done = max(self.settled[row] + 1, min(self.done[row] + self.least, first + n))
             done_now.append(min(done, self.num_codes))
             if done < self.num_codes:
-                open_drafts.append(repeated[self.settled[row] - first + 1 :])
+                open_drafts.append(repeated if agree == n else repeated[agree + 1 :])
         self.window.look(open_drafts, rows)
         self._record(logits, firsts, done_now)
         self.done = done_now
 
     def _held(self, drawn: Tensor, drafts: Tensor) -> list[list[bool]]:
-        """Which codes [b, n] are what was drafted: all that a pass asks the device."""
+        """Which codes [b, n] are what was drafted."""
         held: list[list[bool]] = (drawn == drafts).tolist()
         return held
 

@@ -20,6 +20,7 @@ from kinolenta.transformer.window import MAX_WINDOW, Window
 
 MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
+DEVICE_WINDOW = 32  # drafts a pass of a GPU
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
 
 
@@ -168,7 +169,7 @@ class Generation:
         if bool(led.any()):
             negative = [()] * batch if negative_text_ids is None else negative_text_ids
             texts, copies = [*texts, *negative], 2
-        sized = Window(num_codes, window_of(decoding, window))
+        sized = Window(num_codes, window_of(decoding, window, model.kind.device))
         check_memory(config, len(texts), num_codes, sized.most(batch), model.kind)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
@@ -219,11 +220,15 @@ def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, 
     return layout.standing(codes, order, batch)
 
 
-def window_of(decoding: str, window: int | None) -> int | None:
+def window_of(decoding: str, window: int | None, device: torch.device) -> int | None:
     """The drafts that a decoding looks at when ``window`` is asked for; None follows the drafts."""
     if decoding == "sequential":
         return 1
-    return max(window or 0, 2 * PREVIEW_CODES) if decoding == "preview" else window
+    if decoding == "preview":
+        return max(window or 0, 2 * PREVIEW_CODES)
+    if window is None and device.type != "cpu":  # graphs of passes are of one shape; never timed
+        return DEVICE_WINDOW
+    return window
 
 
 def _led(order: Tensor, num_known: int, per_frame: int, frames: int | None) -> Tensor:

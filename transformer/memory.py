@@ -13,10 +13,10 @@ CONTAINER = Path("/sys/fs/cgroup")
 
 
 def needed_bytes(config: GPTConfig, rows: int, num_codes: int, window: int, itemsize: int = 4) -> int:
-    """Keys and values of all rows, rotary tables of all codes, and what draws a window, in float32: its
-    logits and what sampling makes of them, about ten times, and noise with what it is made from.
+    """Keys and values of all rows, tables of all places, and what draws a window, in float32: its logits and
+    what sampling makes of them, about ten times, and noise with what it is made from.
     """
-    tables = 2 * num_codes * (config.n_head + config.n_kv_head) * config.head_dim
+    tables = num_codes * (2 * (config.n_head + config.n_kv_head) * config.head_dim + config.d_model)
     row = config.n_layer * 2 * config.n_kv_head * config.head_dim * cache_slots(config, num_codes)
     cache = (rows * row + tables) * itemsize
     places = rows * (10 * window + 2 * window + BLOCK) + 6 * BLOCK

@@ -36,7 +36,7 @@ class Window:
 
     def most(self, rows: int) -> int:
         """The longest window that so many rows can have: clips, counted twice with guidance."""
-        return self.fixed or min(self.whole, max(STEP, min(MAX_WINDOW, PLACES // rows)))
+        return self.fixed or min(self.whole, max(STEP, min(MAX_WINDOW, PLACES // rows // STEP * STEP)))
 
     def length(self, rows: int, left: int) -> int:
         """Places of the next pass, if the clip that is furthest behind has ``left`` codes to run."""
@@ -46,7 +46,7 @@ class Window:
 
     def look(self, held: Sequence[Sequence[bool]], rows: int) -> None:
         """held: for each clip that is not done, whether the last pass drew again what was drafted, place by
-        place from the first that is not final.
+        place from the first that is not final; if all were, of all places of the pass.
         """
         if self.fixed is None and held:
             wrong = reach_of(rows).wrong

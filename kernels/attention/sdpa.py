@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import torch
@@ -58,8 +58,11 @@ def _enough(stop: int, n: int, q: Tensor, k: Tensor) -> int:
     """How many slots n queries have to look at if nothing is visible from ``stop`` on."""
     slots = k.shape[2]
     few = -(-stop // STEP) * STEP
-    if few >= slots or q.device.type != "cpu" or q.dtype != torch.float32:
-        return slots  # in shorter numbers a trial might not show the difference
+    exact = q.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")  # shorter numbers hide much
+    if (
+        few >= slots or q.device.type != "cpu" or not exact or q.shape[1] == 1
+    ):  # one head: a job for all threads
+        return slots
     heads, threads = (q.shape[1], k.shape[1]), torch.get_num_threads()
     calls = {min(n, MOST), (n - 1) % MOST + 1}
     same = all(_keeps_bits(call, few, slots, heads, q.shape[3], threads) for call in calls)
@@ -71,18 +74,31 @@ def _keeps_bits(n: int, few: int, slots: int, heads: tuple[int, int], width: int
     """Whether a sum over the first slots is the sum over all of them, of which the others count nothing.
 
     A matrix library splits long sums, by their length and the processor; where it splits the first slots
-    otherwise, the last bits differ. It chooses by shapes, so one trial tells.
+    otherwise, the last bits differ. It chooses by shapes, so one trial tells: of queries that stand by
+    themselves, as with added ones, and of those that stand beside keys.
     """
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (
-        torch.randn(1, count, length, width, generator=generator)
-        for count, length in ((heads[0], n), (heads[1], slots), (heads[1], slots))
-    )
-    bias = q.new_zeros(1, 1, n, slots)
+    beside, k, v = _random(heads, slots, width)
+    bias = k.new_zeros(1, 1, n, slots)
     bias[..., few:] = -math.inf
     scale = width**-0.5
-    some = _pieces(q, k[:, :, :few], v[:, :, :few], bias[..., :few], scale)
-    return torch.equal(some, _pieces(q, k, v, bias, scale))
+    q = beside[:, :n, : heads[0]].transpose(1, 2)
+    for queries in (q, q.contiguous()):
+        some = _pieces(queries, k[:, :, :few], v[:, :, :few], bias[..., :few], scale)
+        if not torch.equal(some, _pieces(queries, k, v, bias, scale)):
+            return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def _random(heads: tuple[int, int], slots: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries beside keys [1, n, h + h_kv, d], keys and values [1, h_kv, s, d], for trials."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, MOST, sum(heads), width), *[(1, heads[1], slots, width)] * 2]
+    with torch.inference_mode(False):
+        beside, k, v = (
+            torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") for shape in shapes
+        )
+    return beside, k, v
 
 
 def _pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:

@@ -214,7 +214,9 @@ def test_slots_are_left_out_only_where_that_keeps_the_bits(
     assert sdpa._enough(100, 24, q, k) == slots
     monkeypatch.setattr(sdpa, "_keeps_bits", lambda *shapes: True)
     assert sdpa._enough(100, 24, q, k) == 128 and sdpa._enough(slots - 1, 24, q, k) == slots
-    assert sdpa._enough(100, 24, q.bfloat16(), k) == slots
+    assert sdpa._enough(100, 24, q.bfloat16(), k) == slots and sdpa._enough(100, 24, q[:, :1], k) == slots
+    with torch.autocast("cpu"):
+        assert sdpa._enough(100, 24, q, k) == slots
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
