@@ -13,7 +13,7 @@ from kinolenta.kernels.attention.mask import Causal, Mask
 
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-FEWEST, MOST = 4, 32  # queries of one call
+FEWEST, MOST = 4, 32  # queries of one call, a multiple of the fewest
 WIDEST = 80  # width of a head up to which the fewest queries suffice
 STEP = 32  # slots that may be left out at once
 
@@ -34,14 +34,15 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
 
     Returns what attends, called with (q, k, v) shaped like these: the layers of a pass share one plan.
 
-    PyTorch takes another routine for one or two queries, its library another one for fewer than 4, and more
-    than 32 are split differently; so there are never fewer than 4 (of heads wider than 80 always 32; what is
-    added is thrown away) nor more than 32 at once. Slots behind the last query are left out only where that
-    keeps the bits (``_enough``). Compared bit for bit in tests/kernels/test_decode.py.
+    PyTorch takes another routine for one or two queries, its library another one for fewer than 4 or, of
+    heads 8 wide, for what is left of fours, and more than 32 are split differently; so their number is a
+    multiple of 4 (of heads wider than 80 always 32; what is added is thrown away) and never more than 32 at
+    once. Slots behind the last query are left out only where that keeps the bits (``_enough``). Compared bit
+    for bit in tests/kernels/test_decode.py.
     """
     n = q.shape[2]
     fewest = FEWEST if q.shape[3] <= WIDEST else MOST
-    added = max(0, fewest - ((n - 1) % MOST + 1))  # the last call counts too
+    added = -n % fewest  # 32 is a multiple: so the last call is full too
     s = _enough(mask.last_start + n, n + added, q, k)
     bias = mask.bias(n + added, s, q)
 

@@ -149,6 +149,7 @@ def test_bits_do_not_depend_on_the_batch(dtype: torch.dtype, backend: str) -> No
     (704, 64, [3, 64, 0]),
     (386, 64, [50, 64, 20]),  # slots that fill no registers
     (400, 128, [50, 64, 20]),  # too wide for 4 queries
+    (400, 8, [50, 64, 20]),  # narrow: what is left of fours would take another routine
 ])  # fmt: skip
 def test_bits_do_not_depend_on_place_or_neighbours(
     slots: int, width: int, pads: list[int], threads: int, dtype: torch.dtype
@@ -183,6 +184,8 @@ def test_bits_do_not_depend_on_place_or_neighbours(
             for offset in (0, 1, 17, 40, 63):
                 alone = attend([row], begin[row : row + 1], 1, offset)
                 assert torch.equal(alone[0, :, 0], whole[row, :, offset])
+        for window in (5, 7, 31, 33, 63):
+            assert torch.equal(attend([0], begin[:1], window, 0)[0], whole[0, :, :window])
         assert torch.equal(attend([2, 0], [130, 66], 24, 40), whole[[2, 0], :, 40:64])
         # A neighbour that stands near the beginning, even in a dead slot, changes nothing either.
         early = attend([0, 1, 2], [begin[0], 5, begin[2]], 24, 0)

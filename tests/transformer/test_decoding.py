@@ -142,6 +142,15 @@ def test_rows_are_dropped_when_guidance_ends_and_the_window_may_grow() -> None:
     assert met[0] == (0, 2, 16, 8) and met[-1][:3] == (3, 1, 32)
 
 
+def test_narrow_heads_and_windows_that_are_no_multiple_of_four() -> None:
+    model = tiny_gpt(d_model=32, n_head=4, n_kv_head=4, text_len=64, grid=(5, 4, 4))
+    slow = generate(model, [[5, 6, 7]], seeds=[3], decoding="sequential")
+    for window in (7, 31):
+        equal(slow, generate(model, [[5, 6, 7]], seeds=[3], window=window))
+    one = {"seeds": [3], "num_latent_frames": 1}  # a window of its 15 places
+    equal(generate(model, [[5]], decoding="sequential", **one), generate(model, [[5]], **one))  # type: ignore[arg-type]
+
+
 def test_a_clip_that_is_left_with_a_single_row_is_drawn_as_in_a_batch() -> None:
     model = tiny_gpt(d_model=256, n_head=4, n_kv_head=4)
     options = {"guidance_scale": 2.0, "guided_latent_frames": 1}
