@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 MAX_WINDOW = 64
 PLACES = 256  # of all rows, the most in a pass
-STEP = 8  # a window is a multiple of it: oneDNN generates code for each number of rows that it meets
+STEP = 8  # windows are rounded to it: oneDNN generates code for each number of rows that it meets
 
 
 class Reach(NamedTuple):

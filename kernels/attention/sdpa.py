@@ -59,10 +59,9 @@ def _enough(stop: int, n: int, q: Tensor, k: Tensor) -> int:
     """How many slots n queries have to look at if nothing is visible from ``stop`` on."""
     slots = k.shape[2]
     few = -(-stop // STEP) * STEP
-    exact = q.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")  # shorter numbers hide much
-    if (
-        few >= slots or q.device.type != "cpu" or not exact or q.shape[1] == 1
-    ):  # one head: a job for all threads
+    # A trial in shorter numbers would hide much; a single head is a job for all threads, two are one each.
+    exact = q.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if few >= slots or q.device.type != "cpu" or not exact or q.shape[1] == 1:
         return slots
     heads, threads = (q.shape[1], k.shape[1]), torch.get_num_threads()
     calls = {min(n, MOST), (n - 1) % MOST + 1}
