@@ -41,7 +41,7 @@ from kinolenta.pipeline import VideoPipeline
 from kinolenta.transformer import GPT, decoding
 from kinolenta.transformer.cache import KVCache
 from kinolenta.transformer.precision import PRECISIONS
-from kinolenta.transformer.stable import product_of
+from kinolenta.transformer.stable import StableProduct
 
 PROMPTS = (
     "рыжая кошка бежит вправо по траве",
@@ -86,7 +86,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def ceilings() -> dict[str, float]:
     """Best of several: float32 operations a second in a matrix product, bytes a second read by a sum."""
     a, b, flat = torch.randn(2048, 2048), torch.randn(2048, 2048), torch.randn(1 << 26)
-    laid_out = product_of(b)
+    laid_out = StableProduct(b)
     product = min(seconds(work)[0] for work in (lambda: a @ b, lambda: laid_out(a)) for _ in range(8))
     read = min(seconds(lambda: flat.sum())[0] for _ in range(8))
     return {"flops": 2 * 2048**3 / product, "bytes": 4 * flat.numel() / read}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kinolenta.decoder.blocks import Past
 from kinolenta.decoder.config import HEAD_DIM
-from kinolenta.kernels.products import LaidOut, Product, linear_of
+from kinolenta.kernels.products import LaidOut, Linear, Product
 
 REACH = 8  # places; farther ones share a bias
 
@@ -34,7 +34,7 @@ class FrameAttention(nn.Module):
         self.bias_w = nn.Parameter(torch.zeros(self.heads, 2 * REACH + 1))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self._laid_out = LaidOut(linear_of), LaidOut(linear_of)
+        self._laid_out = LaidOut(Linear), LaidOut(Linear)
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         """x [b, t, h, w, c]."""

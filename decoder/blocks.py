@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from kinolenta.kernels.products import LaidOut, Product, convolution_of, linear_of
+from kinolenta.kernels.products import LaidOut, Linear, Product, convolution_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -68,7 +68,7 @@ def _spatial(weight: Tensor, bias: Tensor, *, stride: int, padding: int) -> Prod
 
 
 def _temporal(weight: Tensor, bias: Tensor) -> Product:
-    return linear_of(rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
+    return Linear(rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
 
 
 class ResBlock(nn.Module):

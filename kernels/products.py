@@ -5,13 +5,14 @@ than on a CPU with oneDNN these are PyTorch's own.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
+Made = TypeVar("Made", bound=Product)
 
 
 def multiplies(dtype: torch.dtype) -> bool:
@@ -23,15 +24,26 @@ def multiplies(dtype: torch.dtype) -> bool:
     )
 
 
-def linear_of(weight: Tensor, bias: Tensor | None = None) -> Product:
+class Linear:
     """What makes of x [..., in] what F.linear makes of it, a weight [out, in] and a bias [out]."""
-    weight, bias = weight.detach(), None if bias is None else bias.detach()
-    if weight.device.type != "cpu" or not multiplies(weight.dtype):
-        return lambda x: F.linear(x, weight, bias)
-    with torch.inference_mode(False):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
-    linear = torch.ops.mkldnn._linear_pointwise.default
-    return lambda x: linear(x, packed, bias, "none", [], "")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight, self._bias = weight.detach(), None if bias is None else bias.detach()
+        self._laid_out = weight.device.type == "cpu" and multiplies(weight.dtype)
+        if self._laid_out:
+            with torch.inference_mode(False):
+                self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight.contiguous())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._laid_out:
+            return F.linear(x, self._weight, self._bias)
+        return torch.ops.mkldnn._linear_pointwise.default(x, self._weight, self._bias, "none", [], "")
+
+    def onto(self, y: Tensor, x: Tensor) -> Tensor:
+        """y + self(x), the same bits; in float32 one operation (shorter numbers would be rounded once)."""
+        if not self._laid_out or y.dtype != torch.float32:
+            return y + self(x)
+        return torch.ops.mkldnn._linear_pointwise.binary(x, y, self._weight, self._bias, "add")
 
 
 def convolution_of(weight: Tensor, bias: Tensor, stride: int, padding: int) -> Product:
@@ -64,14 +76,14 @@ def state_of(weight: Tensor) -> Hashable:
     return weight.data_ptr(), weight.dtype, weight.device, version
 
 
-class LaidOut:
+class LaidOut(Generic[Made]):
     """What ``make`` has made of weights, kept until one of them changes; a copy has to make its own."""
 
-    def __init__(self, make: Callable[..., Product]) -> None:
+    def __init__(self, make: Callable[..., Made]) -> None:
         self._make = make
-        self._made: tuple[Hashable, Product] | None = None
+        self._made: tuple[Hashable, Made] | None = None
 
-    def of(self, *weights: Tensor) -> Product:
+    def of(self, *weights: Tensor) -> Made:
         made_of = tuple(state_of(weight) for weight in weights)
         if self._made is None or self._made[0] != made_of:
             self._made = made_of, self._make(*weights)

@@ -17,7 +17,7 @@ from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.graphs import GraphedStack, graphed
 from kinolenta.transformer.int8 import Int8Stack
 from kinolenta.transformer.layout import Strip
-from kinolenta.transformer.stable import View, product_of
+from kinolenta.transformer.stable import StableProduct, View
 from kinolenta.transformer.stack import Stack, stack_of
 
 ALIGNMENT = 16  # slots
@@ -93,7 +93,7 @@ def prefill(
     if isinstance(model, View):
         inputs, head = model.tables()
     else:
-        inputs, head = model.code_inputs(), product_of(model.code_head())
+        inputs, head = model.code_inputs(), StableProduct(model.code_head())
     cache = KVCache(
         layers=[(keys, values) for keys, values in memory.unbind()],
         pad=strip.text_start,

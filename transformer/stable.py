@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinolenta.kernels.products import LaidOut, Product, linear_of, state_of
+from kinolenta.kernels.products import LaidOut, Linear, Product, state_of
 from kinolenta.transformer.blocks import FeedForward
 from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
@@ -25,22 +25,22 @@ MOST_ELEMENTS = 32768  # PyTorch deals more among threads
 PAIR = 64  # of the smallest numbers in two of the widest registers, a step of PyTorch's loops
 
 
-def product_of(weight: Tensor) -> Product:
+class StableProduct(Linear):
     """What multiplies x [..., in] by a weight [out, in], and gives [..., out].
 
     On a CPU with oneDNN the weight is laid out anew, a copy; elsewhere this is F.linear, and rows may depend
     on their number in their last bits.
     """
-    weight = weight.detach()
-    width, multiply = weight.shape[1], linear_of(weight)
 
-    def product(x: Tensor) -> Tensor:
-        if x.numel() != width:
-            return multiply(x)
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(weight)
+        self._width = weight.shape[1]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.numel() != self._width:
+            return super().__call__(x)
         # A lone row of many inputs would take a matrix-vector routine.
-        return multiply(twice(x.reshape(1, width)))[:1].view(*x.shape[:-1], -1)
-
-    return product
+        return super().__call__(twice(x.reshape(1, self._width)))[:1].view(*x.shape[:-1], -1)
 
 
 def twice(x: Tensor) -> Tensor:
@@ -49,14 +49,14 @@ def twice(x: Tensor) -> Tensor:
 
 
 class StableLinear(nn.Linear):
-    """A linear layer without bias that is ``product_of`` its weight, laid out anew when that has changed."""
+    """A linear layer without bias, a ``StableProduct`` of its weight, laid out anew when that has changed."""
 
-    _laid_out: LaidOut | None = None
+    _laid_out: LaidOut[StableProduct] | None = None
 
     @property
-    def product(self) -> Product:
+    def product(self) -> StableProduct:
         if self._laid_out is None:
-            self._laid_out = LaidOut(product_of)
+            self._laid_out = LaidOut(StableProduct)
         return self._laid_out.of(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def gated(gate: Tensor, value: Tensor) -> Tensor:
     where shares would end anywhere, so few rows are taken at once that one thread does them.
     """
     if _even_shares(*gate.shape):
-        return F.silu(gate) * value
+        return F.silu(gate).mul_(value)
     few = max(1, MOST_ELEMENTS // gate.shape[-1])
     out = torch.empty(value.shape, dtype=value.dtype, device=value.device)
     for some, factors, product in zip(gate.split(few), value.split(few), out.split(few), strict=True):
@@ -99,7 +99,7 @@ class View(GPT):
         made_of = tuple(state_of(weight) for name, weight in named if not name.startswith("blocks."))
         if self._made is None or self._made[0] != made_of:
             with torch.no_grad():
-                self._made = made_of, self.code_inputs(), product_of(self.code_head())
+                self._made = made_of, self.code_inputs(), StableProduct(self.code_head())
         return self._made[1:]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class PieceByPiece(FeedForward):
 
 def row_stable(model: GPT) -> View:
     """A view of the model for decoding: its tensors are shared, and its linear layers multiply by
-    ``product_of`` their weights, which are copies. A view is its own view.
+    ``StableProduct``s of their weights, which are copies. A view is its own view.
     """
     if isinstance(model, View):
         return model

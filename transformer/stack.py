@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from kinolenta.kernels.attention import Causal
 from kinolenta.kernels.decode import decode_plan
-from kinolenta.kernels.products import Product
 from kinolenta.transformer.blocks import Block, LayerNorm
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.rotary import rotate
-from kinolenta.transformer.stable import StableLinear, gated, product_of, twice
+from kinolenta.transformer.stable import StableLinear, StableProduct, gated, twice
 
 Weight = TypeVar("Weight")
 
@@ -37,7 +36,7 @@ class Layer(NamedTuple, Generic[Weight]):
 class Stack(NamedTuple):
     """All blocks of a model, the last norm, and the numbers that they share."""
 
-    layers: tuple[Layer[Product], ...]
+    layers: tuple[Layer[StableProduct], ...]
     norm: Tensor
     heads: int
     kv_heads: int
@@ -60,10 +59,10 @@ class Stack(NamedTuple):
             q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, self.kv_heads)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
             attended = decode(q, k, v, slots)
-            x = x + layer.out(twice(attended.transpose(1, 2).reshape(rows, -1)))
+            x = layer.out.onto(x, twice(attended.transpose(1, 2).reshape(rows, -1)))
             up = layer.up(_normed(x, layer.feed_forward_norm, eps))
             half = up.shape[1] // 2
-            x = x + layer.down(gated(up.narrow(1, 0, half), up.narrow(1, half, half)))
+            x = layer.down.onto(x, gated(up.narrow(1, 0, half), up.narrow(1, half, half)))
         return _normed(x[:rows], self.norm, eps).view(shape)
 
 
@@ -72,7 +71,7 @@ def stack_of(model: GPT) -> Stack:
     norm: LayerNorm = model.norm
     layers = layers_of(
         model,
-        lambda linear: linear.product if isinstance(linear, StableLinear) else product_of(linear.weight),
+        lambda linear: linear.product if isinstance(linear, StableLinear) else StableProduct(linear.weight),
     )
     return Stack(layers, norm.weight, model.config.n_head, model.config.n_kv_head, norm.eps)
 

@@ -102,9 +102,11 @@ class Mask:
     def bias(self, n: int, s: int, like: Tensor) -> Tensor:
         """``visible`` as what is added to the scores: 0 or -inf, in the type of ``like``. Remembered too."""
         if (n, s, like.device) not in self._bias:
-            visible = self.visible(n, s, like.device)
-            self._bias[n, s, like.device] = torch.where(visible, like.new_zeros(()), -math.inf)
+            self._bias[n, s, like.device] = self._written(n, s, like)
         return self._bias[n, s, like.device]
+
+    def _written(self, n: int, s: int, like: Tensor) -> Tensor:
+        return torch.where(self.visible(n, s, like.device), like.new_zeros(()), -math.inf)
 
     @cached_property
     def common_start(self) -> int | None:
@@ -151,6 +153,20 @@ class Causal(Mask):
 
     def sees(self, queries: Tensor, keys: Tensor) -> Tensor:
         return keys <= queries
+
+    def _written(self, n: int, s: int, like: Tensor) -> Tensor:
+        """The same in fewer operations where all rows begin at one slot, a live one."""
+        pads = [0] if self.pad is None else self.pad.tolist()
+        start = self.common_start
+        if start is None or self.length is not None or max(pads) > start:
+            return super()._written(n, s, like)
+        hidden = like.new_full((n, s), -math.inf).triu_(start + 1)
+        if not any(pads):
+            return hidden[None, None]
+        bias = hidden.repeat(len(pads), 1, 1, 1)
+        for row, pad in zip(bias, pads, strict=True):
+            row[..., :pad] = -math.inf
+        return bias
 
     def is_plain(self, n: int, s: int) -> bool:
         """Whether this is causal attention of n queries over exactly the same n slots, none of them dead."""

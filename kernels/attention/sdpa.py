@@ -13,8 +13,8 @@ from kinolenta.kernels.attention.mask import Causal, Mask
 
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-FEWEST, MOST = 4, 32  # queries of one call, a multiple of the fewest
-WIDEST = 80  # width of a head up to which the fewest queries suffice
+FEWEST, MOST = 4, 64  # queries of one call, a multiple of the fewest
+WIDEST, WHOLE = 80, 32  # wider heads take so many queries or a multiple: PyTorch deals them out by 32
 STEP = 32  # slots that may be left out at once
 
 
@@ -35,14 +35,14 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
     Returns what attends, called with (q, k, v) shaped like these: the layers of a pass share one plan.
 
     PyTorch takes another routine for one or two queries, its library another one for fewer than 4 or, of
-    heads 8 wide, for what is left of fours, and more than 32 are split differently; so their number is a
-    multiple of 4 (of heads wider than 80 always 32; what is added is thrown away) and never more than 32 at
-    once. Slots behind the last query are left out only where that keeps the bits (``_enough``). Compared bit
-    for bit in tests/kernels/test_decode.py.
+    heads 8 wide, for what is left of fours; so their number is a multiple of 4 (of heads wider than 80 one of
+    32; what is added is thrown away). Up to 191 it deals them out by 32, so more than 64 are never asked for
+    at once. Slots behind the last query are left out only where that keeps the bits (``_enough``). Compared
+    bit for bit in tests/kernels/test_decode.py.
     """
     n = q.shape[2]
-    fewest = FEWEST if q.shape[3] <= WIDEST else MOST
-    added = -n % fewest  # 32 is a multiple: so the last call is full too
+    fewest = FEWEST if q.shape[3] <= WIDEST else WHOLE
+    added = -n % fewest  # 64 is a multiple: so the last call is full too
     s = _enough(mask.last_start + n, n + added, q, k)
     bias = mask.bias(n + added, s, q)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from kinolenta.kernels import products
-from kinolenta.kernels.products import LaidOut, convolution_of, linear_of
+from kinolenta.kernels.products import LaidOut, Linear, convolution_of
 
 
 @pytest.fixture(params=["oneDNN", "without"], autouse=True)
@@ -32,12 +32,12 @@ def test_linear_maps_are_pytorchs(biased: bool) -> None:
     weight, bias = torch.randn(7, 5), torch.randn(7) if biased else None
     for shape in ((1, 5), (2, 3, 5)):
         x = torch.randn(shape)
-        torch.testing.assert_close(linear_of(weight, bias)(x), F.linear(x, weight, bias))
+        torch.testing.assert_close(Linear(weight, bias)(x), F.linear(x, weight, bias))
 
 
 def test_what_is_laid_out_follows_its_weights_and_its_copies_theirs() -> None:
     weight, bias, x = torch.nn.Parameter(torch.randn(7, 5)), torch.nn.Parameter(torch.randn(7)), torch.ones(5)
-    laid_out = LaidOut(linear_of)
+    laid_out = LaidOut(Linear)
     assert laid_out.of(weight, bias) is laid_out.of(weight, bias)
     for changed in (weight, bias):
         with torch.no_grad():

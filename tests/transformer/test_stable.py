@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kinolenta.kernels.products import multiplies
-from kinolenta.transformer.stable import StableLinear, product_of, row_stable
+from kinolenta.transformer.stable import StableLinear, StableProduct, row_stable
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 TEXTS = [[5, 6, 7], [], [8] * 9]
@@ -52,7 +52,7 @@ def test_rows_are_the_same_on_older_processors(processor: str, named: str) -> No
 def check_rows(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator).to(dtype)
-    product = product_of(weight)
+    product = StableProduct(weight)
     x = torch.randn(2048, inputs, generator=generator).to(dtype)
     whole = product(x)
     exact = x.double() @ weight.double().t()  # sums are in float32, results rounded to the type
