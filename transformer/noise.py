@@ -64,7 +64,7 @@ def gumbel(
         uniform[..., number] = word.bitwise_right_shift_(9)
     noise = uniform.flatten(1)[:, :codebook_size]
     noise.add_(0.5).mul_(2.0**-23)  # inside (0, 1), never at its ends
-    return noise.log_().neg_().log_().neg_().float()
+    return noise.log_().neg_().log_().float().neg_()
 
 
 class NoiseWindow:

@@ -13,7 +13,6 @@ from kinolenta.config import Config
 from kinolenta.errors import ConfigError, GenerationError, require
 
 LEAST_TEMPERATURE = 1e-4  # below it, quotients overflow
-BLOCK = 128  # codes among which the largest is sought at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +80,15 @@ def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, places:
 
     Raises GenerationError if a row is not numbers, or rules out every code: argmax would return code 0.
     """
+    warped = warp(logits, sampling)
+    scores = warped if noise is None or sampling.temperature == 0 else warped + noise
+    codes = scores.argmax(-1)  # not a number counts as the largest
+    if not math.isfinite(float(scores.take_along_dim(codes[..., None], -1).sum())):
+        _check_finite(logits, places)
+    return codes
+
+
+def _check_finite(logits: Tensor, places: Tensor) -> None:
     finite = logits.amax(-1).isfinite()
     if not bool(finite.all()):
         bad = logits[~finite]
@@ -89,21 +97,6 @@ def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, places:
             f"{float((~bad.isfinite()).double().mean()):.1%} of their values, so none can be drawn. "
             "The model's weights are damaged, or guidance_scale is too large."
         )
-    warped = warp(logits, sampling)
-    return largest(warped if noise is None or sampling.temperature == 0 else warped + noise)
-
-
-def largest(scores: Tensor) -> Tensor:
-    """``scores.argmax(-1)``, the first of equals: the block that holds it, then the place in that block.
-
-    PyTorch's argmax compares number by number on a CPU, its amax whole registers.
-    """
-    if scores.shape[-1] % BLOCK:
-        return scores.argmax(-1)
-    blocks = scores.unflatten(-1, (-1, BLOCK))
-    best = blocks.amax(-1).argmax(-1, keepdim=True)
-    inside = blocks.take_along_dim(best[..., None], -2)
-    return (best * BLOCK + inside.argmax(-1))[..., 0]
 
 
 def _in_range(name: str, value: float, smallest: float, largest: float) -> None:
