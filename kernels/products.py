@@ -29,21 +29,26 @@ class Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight, self._bias = weight.detach(), None if bias is None else bias.detach()
-        self._laid_out = weight.device.type == "cpu" and multiplies(weight.dtype)
-        if self._laid_out:
+        self._multiply: Callable[..., Tensor] | None = None
+        self._multiply_onto: Callable[..., Tensor] | None = None
+        if weight.device.type == "cpu" and multiplies(weight.dtype):
             with torch.inference_mode(False):
                 self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight.contiguous())
+            operator = torch.ops.mkldnn._linear_pointwise
+            self._multiply = operator.default
+            if weight.dtype == torch.float32:  # of shorter numbers a sum would be rounded once, not twice
+                self._multiply_onto = operator.binary
 
     def __call__(self, x: Tensor) -> Tensor:
-        if not self._laid_out:
+        if self._multiply is None:
             return F.linear(x, self._weight, self._bias)
-        return torch.ops.mkldnn._linear_pointwise.default(x, self._weight, self._bias, "none", [], "")
+        return self._multiply(x, self._weight, self._bias, "none", [], "")
 
     def onto(self, y: Tensor, x: Tensor) -> Tensor:
-        """y + self(x), the same bits; in float32 one operation (shorter numbers would be rounded once)."""
-        if not self._laid_out or y.dtype != torch.float32:
+        """y + self(x), the same bits, and where it can be, one operation."""
+        if self._multiply_onto is None:
             return y + self(x)
-        return torch.ops.mkldnn._linear_pointwise.binary(x, y, self._weight, self._bias, "add")
+        return self._multiply_onto(x, y, self._weight, self._bias, "add")
 
 
 def convolution_of(weight: Tensor, bias: Tensor, stride: int, padding: int) -> Product:

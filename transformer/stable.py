@@ -38,9 +38,11 @@ class StableProduct(Linear):
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.numel() != self._width:
-            return super().__call__(x)
+            return self.of_rows(x)
         # A lone row of many inputs would take a matrix-vector routine.
-        return super().__call__(twice(x.reshape(1, self._width)))[:1].view(*x.shape[:-1], -1)
+        return self.of_rows(twice(x.reshape(1, self._width)))[:1].view(*x.shape[:-1], -1)
+
+    of_rows = Linear.__call__  # of two rows or more
 
 
 def twice(x: Tensor) -> Tensor:

@@ -48,21 +48,20 @@ class Stack(NamedTuple):
         """``GPT.run_blocks`` over a cache: x [b, n, d] to hidden states of the same shape."""
         batch, n, width = shape = x.shape
         heads, both, eps = self.heads, self.heads + self.kv_heads, self.eps
-        rows, decode = batch * n, None
+        rows, parts, decode = batch * n, (heads, self.kv_heads), None
         x = twice(x.reshape(rows, width))  # once here, and not in every product
         for layer, slots in zip(self.layers, cache, strict=True):
-            qkv = layer.qkv(_normed(x, layer.attention_norm, eps))
-            qkv = qkv[:rows].view(batch, n, both + self.kv_heads, -1)
+            qkv = layer.qkv.of_rows(_normed(x, layer.attention_norm, eps))
+            qkv = (qkv if rows > 1 else qkv[:1]).view(batch, n, both + self.kv_heads, -1)
             normed = _normed(qkv, layer.qk_norm, eps)  # values too, in vain: a part would be copied first
             qk = rotate(normed.narrow(2, 0, both), cos, sin).transpose(1, 2)
-            v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2).to(qk.dtype)
-            q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, self.kv_heads)
+            v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2)
+            q, k = qk.split(parts, 1)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
             attended = decode(q, k, v, slots)
             x = layer.out.onto(x, twice(attended.transpose(1, 2).reshape(rows, -1)))
-            up = layer.up(_normed(x, layer.feed_forward_norm, eps))
-            half = up.shape[1] // 2
-            x = layer.down.onto(x, gated(up.narrow(1, 0, half), up.narrow(1, half, half)))
+            gate, value = layer.up.of_rows(_normed(x, layer.feed_forward_norm, eps)).chunk(2, 1)
+            x = layer.down.onto(x, gated(gate, value))
         return _normed(x[:rows], self.norm, eps).view(shape)
 
 

@@ -47,7 +47,7 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
     bias = mask.bias(n + added, s, q)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        k, v = k[:, :, :s], v[:, :, :s]
+        k, v = k.narrow(2, 0, s), v.narrow(2, 0, s)
         if not added:
             return _pieces(q, k, v, bias, scale)
         return _pieces(F.pad(q, (0, 0, 0, added)), k, v, bias, scale)[:, :, :n]
