@@ -10,6 +10,7 @@ last line is JSON.
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -39,6 +40,7 @@ from kinolenta.files import check_writable, write_json
 from kinolenta.pixels import to_float
 
 LEAST_RUNS = 20
+Shape = tuple[int, ...]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -92,9 +94,16 @@ def matrix_ceiling(runs: int) -> float:
 
 def operations(task: Callable[[], object]) -> float:
     """Arithmetic operations of convolutions and matrix products in one run, in 10^9."""
-    with FlopCounterMode(display=False) as counter:
+    laid_out = torch.ops.mkldnn  # of weights that oneDNN has laid out PyTorch does not know how to count
+    more = {laid_out._convolution_pointwise: _products, laid_out._linear_pointwise: _products}
+    with FlopCounterMode(display=False, custom_mapping=more) as counter:
         task()
     return counter.get_total_flops() / 1e9
+
+
+def _products(x: Shape, weight: Shape, *rest: object, out_shape: Shape, **options: object) -> int:
+    """Of a weight [out, in, ...]: each number of the output is a sum of as many products as a row has."""
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 
 def check_stream(model: VideoVQGAN, codes: Tensor) -> None:

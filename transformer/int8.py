@@ -11,6 +11,7 @@ twice), and needs a C++ compiler.
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ SMALLER = 63  # of weights, where a processor adds products in pairs of 16 bits
 LEAST = 1e-8  # of a scale's numerator: rows and columns of zeros stay zeros
 MOST_ROWS = 1 << 16
 MOST_GRAPHS = 64  # of a process: one for each shape of weights and number of threads
+
+_log = logging.getLogger(__name__)
 
 
 class Int8Weight(NamedTuple):
@@ -81,8 +84,9 @@ def int8_stack_of(model: GPT) -> Int8Stack:
     """The blocks of a model that ``row_stable`` gave, rounded, and compiled if this process has not yet.
 
     Compiling takes about half a minute; PyTorch keeps the result on the disk for the next process. It is for
-    the number of threads that PyTorch has now: set another one before. Raises ConfigError for weights that
-    are not float32 on a CPU, or where nothing can be compiled.
+    the number of threads that PyTorch has now: set another one before. A processor on which int8 does not pay
+    is named in the log. Raises ConfigError for weights that are not float32 on a CPU, or where nothing can be
+    compiled.
     """
     kind = model.kind
     require(
@@ -92,6 +96,7 @@ def int8_stack_of(model: GPT) -> Int8Stack:
         kind.dtype,
         kind.device.type,
     )
+    _warn_of(torch.backends.cpu.get_cpu_capability())
     largest = largest_weight()
     layers = tuple(
         layer._replace(
@@ -112,6 +117,16 @@ def int8_stack_of(model: GPT) -> Int8Stack:
             f"int8 needs torch.compile and a C++ compiler such as g++, and cannot be here; it says: {reason}"
         ) from error
     return found
+
+
+@functools.cache
+def _warn_of(capability: str) -> None:
+    """Say once that a processor has no fast int8: below AVX-512 PyTorch does not hand it to oneDNN."""
+    if capability == "AVX2":
+        _log.warning(
+            "int8 takes many times as long as float32 on this processor, for without AVX-512 PyTorch "
+            "multiplies int8 number by number; choose float32."
+        )
 
 
 def largest_weight() -> int:

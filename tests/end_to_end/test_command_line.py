@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from kinolenta.checkpoint import save_weights
 from kinolenta.cli import main
 from kinolenta.decoder import VideoVQGAN, VQGANConfig
+from kinolenta.kernels.products import Linear
 from kinolenta.media import read_video, write
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.transformer import GPT, GPTConfig
+from kinolenta.transformer.stable import StableProduct
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -44,7 +47,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text_vocab_size=TextTokenizer.shipped().vocab_size,
         )  # fmt: skip
         save_weights(folder / "decoder", vqgan, VideoVQGAN(vqgan).state_dict())
-        save_weights(folder / "transformer", gpt, GPT(gpt).state_dict())
+        network = GPT(gpt)
+        torch.nn.init.normal_(network.code_head.own)
+        save_weights(folder / "transformer", gpt, network.state_dict())
     return folder
 
 
@@ -65,8 +70,21 @@ def test_clip_reconstruction_and_facts(run: Run, model: Path, tmp_path: Path) ->
     assert facts["log_prob"] < 0 and read_video(film)[0].shape == (5, 256, 256, 3)
     code, out, err = run("reconstruct", film, "-o", both, "--model", model, "--num-frames", 5)
     assert (code, out) == (0, f"{both}\n") and "PSNR" in err and read_video(both)[0].shape == (5, 256, 512, 3)
-    code, out, _ = run("info", "--model", model, "--json")
-    assert json.loads(out)["decoder"] == "VideoVQGAN" and json.loads(out)["transformer_parameters"] > 0
+    code, out, _ = run("info", "--model", model, "--check", "--json")
+    facts = json.loads(out)
+    assert facts["decoder"] == "VideoVQGAN" and facts["transformer_parameters"] > 0
+    assert facts["parallel_equals_sequential"] is True
+
+
+def test_check_tells_of_a_library_whose_rows_depend_on_their_number(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def product(self: StableProduct, x: Tensor) -> Tensor:
+        return Linear.__call__(self, x) * (1 + 1e-6 * (x.numel() > 2 * x.shape[-1]))
+
+    monkeypatch.setattr(StableProduct, "of_rows", product)
+    code, out, _ = run("info", "--model", model, "--check", "--json")
+    assert code == 0 and json.loads(out)["parallel_equals_sequential"] is False
 
 
 def test_same_seed_gives_the_same_film(run: Run, model: Path, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from kinolenta.checkpoint import save_weights
+from kinolenta.kernels.products import Linear, convolution_of
 from tests.evaluation.scripts import script, tiny_vqgan
 
 
@@ -32,6 +34,18 @@ def test_figures_are_complete(
     decode = last["rows"]["decode"]
     assert decode["fps"] == pytest.approx(17_000 / decode["ms"], rel=0.01)
     assert last["quality"]["clips"] == 2 and last["runs"] == 20
+
+
+@torch.inference_mode()
+def test_products_by_weights_laid_out_are_counted() -> None:
+    operations = script("decoder").operations
+    x, weight, bias = torch.randn(3, 8, 6, 6), torch.randn(16, 8, 3, 3), torch.randn(16)
+    convolution = convolution_of(weight, bias, 2, 1)
+    expected = operations(lambda: F.conv2d(x, weight, bias, 2, 1))
+    assert operations(lambda: convolution(x)) == expected == 2 * 3 * 16 * 3 * 3 * 8 * 9 / 1e9
+    rows, matrix = torch.randn(5, 12), torch.randn(7, 12)
+    product = Linear(matrix)
+    assert operations(lambda: product(rows)) == operations(lambda: F.linear(rows, matrix)) == 840 / 1e9
 
 
 def test_few_runs_and_absent_models_are_refused(

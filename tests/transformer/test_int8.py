@@ -11,7 +11,7 @@ import torch
 from kinolenta.errors import ConfigError
 from kinolenta.kernels.attention import Causal
 from kinolenta.transformer import GPT, Generated, Int8Stack, generate, int8_stack_of
-from kinolenta.transformer.int8 import _compiled, _rounded
+from kinolenta.transformer.int8 import _compiled, _rounded, _warn_of
 from kinolenta.transformer.stable import row_stable
 from kinolenta.transformer.stack import stack_of
 from tests.transformer.tiny import random_codes, tiny_gpt
@@ -153,6 +153,15 @@ def test_sums_are_whole_numbers_on_older_processors(processor: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("63", "127")
+
+
+def test_a_processor_without_fast_int8_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of.cache_clear()
+    for capability in ("AVX512", "AVX2", "AVX2"):
+        _warn_of(capability)
+    _warn_of.cache_clear()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "choose float32" in caplog.text
 
 
 def test_a_stack_of_another_model_is_refused(stack: Int8Stack) -> None:
