@@ -76,6 +76,17 @@ def test_window_is_a_part_of_the_whole_mask_and_dead_slots_are_left_out(name: st
             assert visible[row, 0, i].tolist() == live
 
 
+@pytest.mark.parametrize("pad", [None, [0, 0], [5, 0], [5, 23]], ids=str)
+@pytest.mark.parametrize("start", [0, 12, [12, 12], [12, 20]], ids=str)
+def test_bias_is_the_mask_in_numbers(start: int | list[int], pad: list[int] | None) -> None:
+    dead = None if pad is None else torch.tensor(pad)
+    mask = Causal(start=start if isinstance(start, int) else torch.tensor(start), pad=dead)
+    bias, visible = mask.bias(9, SLOTS, torch.empty(0)), mask.visible(9, SLOTS, torch.device("cpu"))
+    shape = torch.broadcast_shapes(bias.shape, visible.shape)
+    assert torch.equal(bias.expand(shape) == 0, visible.expand(shape))
+    assert torch.equal(bias.expand(shape) == -torch.inf, ~visible.expand(shape))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_codes_may_start_at_another_slot_in_each_row(name: str) -> None:
     mask, _ = CASES[name]

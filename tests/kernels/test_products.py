@@ -35,6 +35,18 @@ def test_linear_maps_are_pytorchs(biased: bool) -> None:
         torch.testing.assert_close(Linear(weight, bias)(x), F.linear(x, weight, bias))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(256, 704), (704, 256)], ids=str)
+def test_a_product_onto_something_is_their_sum_bit_for_bit(
+    shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    product = Linear(torch.randn(shape).to(dtype))
+    for rows in (2, 7, 64, 300):
+        x, y = torch.randn(rows, shape[1]).to(dtype), torch.randn(rows, shape[0]).to(dtype)
+        before = y.clone()
+        assert torch.equal(product.onto(y, x), y + product(x)) and torch.equal(y, before)
+
+
 def test_what_is_laid_out_follows_its_weights_and_its_copies_theirs() -> None:
     weight, bias, x = torch.nn.Parameter(torch.randn(7, 5)), torch.nn.Parameter(torch.randn(7)), torch.ones(5)
     laid_out = LaidOut(Linear)
