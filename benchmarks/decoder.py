@@ -101,8 +101,13 @@ def operations(task: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def _products(x: Shape, weight: Shape, *rest: object, out_shape: Shape, **options: object) -> int:
-    """Of a weight [out, in, ...]: each number of the output is a sum of as many products as a row has."""
+def _products(
+    x: Shape, second: Shape, third: Shape | None = None, *rest: object, out_shape: Shape, **options: object
+) -> int:
+    """Of a weight [out, in, ...]: each number of the output is a sum of as many products as a row has. The
+    weight is the second argument, before a bias [out], or the third, behind what is added.
+    """
+    weight = third if third is not None and len(third) > 1 else second
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 

@@ -83,20 +83,27 @@ def draw(logits: Tensor, noise: Tensor | None, sampling: SamplingConfig, places:
     warped = warp(logits, sampling)
     scores = warped if noise is None or sampling.temperature == 0 else warped + noise
     codes = scores.argmax(-1)  # not a number counts as the largest
-    if not math.isfinite(float(scores.take_along_dim(codes[..., None], -1).sum())):
-        _check_finite(logits, places)
+    chosen = scores.take_along_dim(codes[..., None], -1)[..., 0]
+    if not math.isfinite(float(chosen.sum())):
+        _check_finite(chosen.isfinite(), logits, places, sampling)
     return codes
 
 
-def _check_finite(logits: Tensor, places: Tensor) -> None:
-    finite = logits.amax(-1).isfinite()
-    if not bool(finite.all()):
-        bad = logits[~finite]
-        raise GenerationError(
-            f"logits of code {int(places[~finite].min())} are not finite in "
-            f"{float((~bad.isfinite()).double().mean()):.1%} of their values, so none can be drawn. "
-            "The model's weights are damaged, or guidance_scale is too large."
-        )
+def _check_finite(finite: Tensor, logits: Tensor, places: Tensor, sampling: SamplingConfig) -> None:
+    """finite: whether the largest score of each place is a number."""
+    if bool(finite.all()):  # their sum alone is too large
+        return
+    place, bad = int(places[~finite].min()), logits[~finite]
+    damaged = float((~bad.isfinite()).double().mean())
+    what = (
+        f"logits of code {place} are not finite in {damaged:.1%} of their values"
+        if damaged
+        else f"logits of code {place} reach {float(bad.abs().max()):.1e}, too far for a temperature of "
+        f"{sampling.temperature:g}"
+    )
+    raise GenerationError(
+        f"{what}, so none can be drawn. The model's weights are damaged, or guidance_scale is too large."
+    )
 
 
 def _in_range(name: str, value: float, smallest: float, largest: float) -> None:

@@ -46,6 +46,7 @@ def test_products_by_weights_laid_out_are_counted() -> None:
     rows, matrix = torch.randn(5, 12), torch.randn(7, 12)
     product = Linear(matrix)
     assert operations(lambda: product(rows)) == operations(lambda: F.linear(rows, matrix)) == 840 / 1e9
+    assert operations(lambda: product.onto(torch.ones(5, 7), rows)) == 840 / 1e9
 
 
 def test_few_runs_and_absent_models_are_refused(

@@ -65,6 +65,14 @@ def test_numbers_that_are_not_finite_raise(temperature: float, value: float) -> 
         draw(logits, torch.zeros(2, 5), SamplingConfig(temperature=temperature), torch.tensor([3, 17]))
 
 
+@pytest.mark.parametrize("row", [[1e37, 5e37, 2e37], [-4e37, -1e37, -2e37]], ids=str)
+@pytest.mark.parametrize("top_p", [None, 0.5])
+def test_scores_that_overflow_raise(row: list[float], top_p: float | None) -> None:
+    coldest = SamplingConfig(temperature=1e-4, top_p=top_p)
+    with pytest.raises(GenerationError, match=r"code 0 reach .*e\+37, too far for a temperature of 0\.0001"):
+        draw(torch.tensor([row]), torch.zeros(1, 3), coldest, FIRST)
+
+
 def test_nothing_left_to_draw_raises() -> None:
     with pytest.raises(GenerationError, match=r"not finite in 100.0%"):
         draw(torch.full((1, 5), -math.inf), None, SamplingConfig(), FIRST)
