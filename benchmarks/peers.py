@@ -251,7 +251,9 @@ def main() -> None:
         for name, values in took.items():
             times[name].append(statistics.mean(values))
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first warms up
-    passes = statistics.mean(1 + len(clip) for (_, seed), clip in replay.clips.items() if seed)
+    counted = [clip for (_, seed), clip in replay.clips.items() if seed]
+    passes = statistics.mean(1 + len(clip) for clip in counted)
+    places = statistics.mean(sum(len(held[0]) for held in clip) for clip in counted)
     best: dict[bool, float] = {}  # of transformers, in bfloat16 or not
     for name, value in medians.items():
         if name.startswith("transformers"):
@@ -261,11 +263,12 @@ def main() -> None:
     for name, value in medians.items():
         rival = best.get(name.endswith("bfloat16"))
         ratio = "" if rival is None else f"{rival / value:8.2f} x the best of transformers"
-        taken = f"  ({passes:.1f} passes)" if name.startswith("ours, parallel") else ""
+        taken = f"  ({passes:.1f} passes, {places:.0f} places)" if name.startswith("ours, parallel") else ""
         print(f"{name:<44}{value:9.3f} s{CODES / value:9.0f} codes/s{ratio}{taken}")
     for name in absent:
         print(f"{name}: not installed, not timed")
     report = {"benchmark": "peers", "size": options.size, "seconds": medians, "passes": passes}
+    report |= {"places": places}
     print(json.dumps(report))
 
 

@@ -16,8 +16,9 @@ def info(
     check: Annotated[
         bool,
         typer.Option(
+            "--check",
             help="Also draw two clips, alone and code by code, in a list and many at once, and say whether "
-            "they are equal, bit for bit."
+            "they are equal, bit for bit.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
