@@ -267,9 +267,8 @@ def main() -> None:
         print(f"{name:<44}{value:9.3f} s{CODES / value:9.0f} codes/s{ratio}{taken}")
     for name in absent:
         print(f"{name}: not installed, not timed")
-    report = {"benchmark": "peers", "size": options.size, "seconds": medians, "passes": passes}
-    report |= {"places": places}
-    print(json.dumps(report))
+    report = {"benchmark": "peers", "size": options.size, "seconds": medians}
+    print(json.dumps(report | {"passes": passes, "places": places}))
 
 
 if __name__ == "__main__":
