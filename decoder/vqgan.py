@@ -17,6 +17,7 @@ from kinolenta.decoder.config import VQGANConfig
 from kinolenta.decoder.haar import HaarPatch
 from kinolenta.decoder.quantizer import FSQ, Quantizer
 from kinolenta.errors import ShapeError, require
+from kinolenta.kernels.inference import inference
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -103,7 +104,7 @@ class VideoVQGAN(nn.Module):
         patches = self.decoder(quantized.latents)
         return Reconstruction(self.haar.unpatch(patches.float()), quantized.codes, quantized.loss)
 
-    @torch.inference_mode()
+    @inference
     def encode(self, frames: "Float[Tensor, 'b 3 T H W']") -> "Int[Tensor, 'b t h w']":
         """Frames in [-1, 1] to codes. T = 1 + time_stride * (t - 1); H and W are multiples of space_stride.
 
@@ -112,7 +113,7 @@ class VideoVQGAN(nn.Module):
         self._check_frames(frames)
         return self.quantizer(self.encoder(self.haar.patch(frames))).codes
 
-    @torch.inference_mode()
+    @inference
     def decode(self, codes: "Int[Tensor, 'b t h w']") -> "Float[Tensor, 'b 3 T H W']":
         """Codes to frames in [-1, 1]. Raises ShapeError if a code lies outside the codebook."""
         return self.stream().push(codes)
@@ -142,7 +143,7 @@ class DecoderStream:
         self._past: Past = {}
         self._size: torch.Size | None = None  # clips and places of the first push
 
-    @torch.inference_mode()
+    @inference
     def push(self, codes: "Int[Tensor, 'b t h w']") -> "Float[Tensor, 'b 3 T H W']":
         """The next t latent frames: 4 t frames, or 1 + 4 (t - 1) for the first push, in [-1, 1].
 

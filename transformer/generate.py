@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kinolenta.errors import ConfigError, ShapeError, require
+from kinolenta.kernels.inference import inference
 from kinolenta.transformer.cache import prefill
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.gpt import GPT
@@ -39,7 +40,7 @@ class Generated(NamedTuple):
     passes: int
 
 
-@torch.inference_mode()
+@inference
 def generate(
     model: GPT,
     text_ids: Sequence[Sequence[int]],
@@ -105,7 +106,7 @@ def generate(
 class Generation:
     """A generation that is under way: its latent frames one after the other, then the whole."""
 
-    @torch.inference_mode()
+    @inference
     def __init__(
         self,
         model: GPT,
@@ -196,7 +197,7 @@ class Generation:
     def _clips(self) -> Tensor:
         return self._codes[:, self._sorted].view(self._shape)
 
-    @torch.inference_mode()
+    @inference
     def frames(self) -> Iterator[tuple[int, Tensor]]:
         """(t, codes [b, t + 1, h, w]) for every latent frame as soon as all clips have it."""
         announced = 0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kinolenta.errors import ConfigError, PromptError, require
 from kinolenta.kernels.attention import Causal
+from kinolenta.kernels.inference import inference
 from kinolenta.transformer.gpt import GPT
 from kinolenta.transformer.layout import Strip
 from kinolenta.transformer.sliding import window_times
@@ -23,7 +24,7 @@ WIDTH = 4  # texts that a search follows
 class Reading:
     """A batch of clips that the transformer has seen, ready for texts about them."""
 
-    @torch.inference_mode()
+    @inference
     def __init__(
         self,
         model: GPT,
@@ -50,7 +51,7 @@ class Reading:
         self.pad = strip.text_start
         model(strip, [(keys, values) for keys, values in self.memory.unbind()])
 
-    @torch.inference_mode()
+    @inference
     def log_probs(self, text_ids: Sequence[Sequence[int]], clips: Sequence[int]) -> Tensor:
         """log p(text, end | clip), nats, [n] float64: text number i is about clip number clips[i]."""
         require(
@@ -67,7 +68,7 @@ class Reading:
             found.append(self._log_probs(text_ids[some], list(clips[some])))
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
-    @torch.inference_mode()
+    @inference
     def write(self, max_tokens: int, width: int = WIDTH) -> list[list[int]]:
         """A text about each clip, at most max_tokens long, by beam search.
 
@@ -153,7 +154,7 @@ def text_log_probs(model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor,
     return torch.stack(found).mean(0)
 
 
-@torch.inference_mode()
+@inference
 def code_log_probs(
     model: GPT, text_ids: Sequence[Sequence[int]], codes: Tensor, order: Tensor | None = None
 ) -> Tensor:

@@ -95,6 +95,20 @@ def test_streamed_frames_are_the_clip(pipe: VideoPipeline) -> None:
         assert all(frame.dtype == np.uint8 for frame in frames)
 
 
+def test_a_callers_autocast_changes_nothing(pipe: VideoPipeline) -> None:
+    clip = pipe(PROMPT, seed=3)
+    frames, codes = list(pipe.stream(PROMPT, seed=3)), pipe.encode(clip.frames)
+    caption, score = pipe.caption(clip), pipe.score(clip, PROMPT)
+    stream = pipe.stream(PROMPT, seed=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        same = pipe(PROMPT, seed=3)
+        assert np.array_equal(same.frames, clip.frames) and same.log_prob == clip.log_prob
+        assert all(np.array_equal(one, other) for one, other in zip(stream, frames, strict=True))
+        assert torch.equal(pipe.encode(clip.frames), codes)
+        assert pipe.caption(clip) == caption and pipe.score(clip, PROMPT) == score
+        assert torch.ones(2, 2).mm(torch.ones(2, 2)).dtype == torch.bfloat16  # and it is the caller's again
+
+
 def test_a_stream_yields_before_the_clip_is_drawn(pipe: VideoPipeline) -> None:
     told: list[tuple[int, int]] = []
     stream = pipe.stream(PROMPT, progress=lambda done, total: told.append((done, total)))
