@@ -4,8 +4,9 @@ drawn one code at a time or many.
 A CPU's matrix library picks its routine by the shapes of the operands and by who made the processor, and
 routines differ in their last bits; a draw that hangs on such a bit would depend on its neighbours. oneDNN
 generates its code for a weight that was laid out beforehand, and sums up the inputs in one order for any
-number of rows from 2 on; so a lone row is multiplied twice. Compared bit for bit among 2048 rows, as it
-generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16 (tests/transformer/test_stable.py).
+number of rows from 2 on; a lone row is multiplied twice where a trial shows another order. Compared bit for
+bit among 2048 rows, as it generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16
+(tests/transformer/test_stable.py).
 """
 
 import copy
@@ -35,14 +36,36 @@ class StableProduct(Linear):
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight)
         self._width = weight.shape[1]
+        self._alike: dict[int, bool] = {}  # by number of threads
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.numel() != self._width:
+        if x.numel() != self._width or self.takes_lone_rows():
             return self.of_rows(x)
-        # A lone row of many inputs would take a matrix-vector routine.
         return self.of_rows(twice(x.reshape(1, self._width)))[:1].view(*x.shape[:-1], -1)
 
-    of_rows = Linear.__call__  # of two rows or more
+    of_rows = Linear.__call__  # of two rows or more, or where lone ones are taken
+
+    def takes_lone_rows(self) -> bool:
+        """Whether a row by itself gives the bits that it gives among others.
+
+        On some processors a lone row takes a matrix-vector routine, on others it does not. oneDNN chooses by
+        shapes, so one trial tells; shorter numbers would hide much of a difference.
+        """
+        threads = torch.get_num_threads()
+        if threads not in self._alike:
+            exact = self._multiply is not None and self._weight.dtype == torch.float32
+            self._alike[threads] = exact and self._try_lone_rows()
+        return self._alike[threads]
+
+    def _try_lone_rows(self) -> bool:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(2, self._width, generator=generator, dtype=torch.float32, device="cpu")
+        y = self.of_rows(x)
+        alone = [
+            (self.of_rows(row), self.onto(one, row)) for one, row in zip(y.split(1), x.split(1), strict=True)
+        ]
+        lone, onto = (torch.cat(rows) for rows in zip(*alone, strict=True))
+        return torch.equal(lone, y) and torch.equal(onto, self.onto(y, x))
 
 
 def twice(x: Tensor) -> Tensor:

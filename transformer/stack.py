@@ -49,20 +49,28 @@ class Stack(NamedTuple):
         batch, n, width = shape = x.shape
         heads, both, eps = self.heads, self.heads + self.kv_heads, self.eps
         rows, parts, decode = batch * n, (heads, self.kv_heads), None
-        x = twice(x.reshape(rows, width))  # once here, and not in every product
+        pair = twice if rows == 1 and not self._takes_lone_rows() else _as_it_is
+        x = pair(x.reshape(rows, width))  # once here, and not in every product
         for layer, slots in zip(self.layers, cache, strict=True):
             qkv = layer.qkv.of_rows(_normed(x, layer.attention_norm, eps))
-            qkv = (qkv if rows > 1 else qkv[:1]).view(batch, n, both + self.kv_heads, -1)
+            qkv = qkv[:rows].view(batch, n, both + self.kv_heads, -1)
             normed = _normed(qkv, layer.qk_norm, eps)  # values too, in vain: a part would be copied first
             qk = rotate(normed.narrow(2, 0, both), cos, sin).transpose(1, 2)
             v = qkv.narrow(2, both, self.kv_heads).transpose(1, 2)
             q, k = qk.split(parts, 1)
             decode = decode_plan(q, k, v, slots, mask=mask) if decode is None else decode
             attended = decode(q, k, v, slots)
-            x = layer.out.onto(x, twice(attended.transpose(1, 2).reshape(rows, -1)))
+            x = layer.out.onto(x, pair(attended.transpose(1, 2).reshape(rows, -1)))
             gate, value = layer.up.of_rows(_normed(x, layer.feed_forward_norm, eps)).chunk(2, 1)
             x = layer.down.onto(x, gated(gate, value))
         return _normed(x[:rows], self.norm, eps).view(shape)
+
+    def _takes_lone_rows(self) -> bool:
+        return all(
+            product.takes_lone_rows()
+            for layer in self.layers
+            for product in (layer.qkv, layer.out, layer.up, layer.down)
+        )
 
 
 def stack_of(model: GPT) -> Stack:
@@ -93,6 +101,10 @@ def layers_of(model: GPT, weight_of: Callable[[nn.Linear], Weight]) -> tuple[Lay
             )
         )
     return tuple(layers)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _normed(x: Tensor, gain: Tensor, eps: float) -> Tensor:

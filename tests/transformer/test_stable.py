@@ -49,6 +49,26 @@ def test_rows_are_the_same_on_older_processors(processor: str, named: str) -> No
     assert re.search(rf"cpu,isa:.*{named}\n", done.stdout), done.stdout[:500]
 
 
+def test_lone_rows_are_taken_only_where_a_trial_shows_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1, 64)
+    multiply = StableProduct.of_rows
+
+    def lone_rows_otherwise(self: StableProduct, x: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x))
+        return multiply(self, x) * (1 + 1e-6 * (len(x) == 1))
+
+    rows: list[int] = []
+    product = StableProduct(torch.randn(96, 64))
+    expected = multiply(product, torch.cat((x, x)))[:1]
+    monkeypatch.setattr(StableProduct, "of_rows", lone_rows_otherwise)
+    assert not product.takes_lone_rows() and rows == [2, 1, 1]
+    assert torch.equal(product(x), expected) and rows[3:] == [2]
+    assert not StableProduct(torch.randn(96, 64).bfloat16()).takes_lone_rows() and len(rows) == 4
+    monkeypatch.setattr(StableProduct, "of_rows", multiply)
+    if StableProduct(torch.randn(96, 64)).takes_lone_rows():
+        assert torch.equal(StableProduct.of_rows(product, x), expected)
+
+
 def check_rows(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator).to(dtype)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kinolenta.kernels.attention import Causal
-from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.stable import StableProduct, row_stable
 from kinolenta.transformer.stack import stack_of
 from tests.transformer.tiny import tiny_gpt
 
@@ -33,8 +33,14 @@ def test_stack_and_blocks_agree_in_every_bit(sizes: dict[str, int], n: int) -> N
 
 
 @pytest.mark.parametrize("part", ["blocks", "stack"])
-def test_a_row_alone_has_the_bits_that_it_has_among_others(part: str) -> None:
-    model = row_stable(tiny_gpt(d_model=256, n_head=4, n_kv_head=4, d_ff=704))
+@pytest.mark.parametrize("width", [704, 1100, 45])
+@pytest.mark.parametrize("multiplied", ["as a trial says", "twice"])
+def test_a_row_alone_has_the_bits_that_it_has_among_others(
+    part: str, width: int, multiplied: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if multiplied == "twice":
+        monkeypatch.setattr(StableProduct, "takes_lone_rows", lambda self: False)
+    model = row_stable(tiny_gpt(d_model=256, n_head=4, n_kv_head=4, d_ff=width))
     config, generator = model.config, torch.Generator().manual_seed(1)
     memory = torch.randn(config.n_layer, 2, 3, 4, 64, 64, generator=generator)
     x = torch.randn(3, 1, 256, generator=generator)
