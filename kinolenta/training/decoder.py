@@ -20,6 +20,7 @@ from kinolenta.decoder import VideoVQGAN, VQGANConfig
 from kinolenta.errors import ConfigError, require
 from kinolenta.pixels import to_float, to_uint8
 from kinolenta.training.discriminator import AdversarialLoss
+from kinolenta.training.dtype import check_dtype, forward_in
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.perceptual import PerceptualDistance
 
@@ -71,12 +72,7 @@ class DecoderTrainConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            self.dtype in ("float32", "bfloat16"),
-            ConfigError,
-            "dtype must be float32 or bfloat16; got {!r}.",
-            self.dtype,
-        )
+        check_dtype(self.dtype)
         require(len(self.stages) > 0, ConfigError, "stages must name at least one stage of training.")
 
     @property
@@ -94,6 +90,7 @@ class DecoderTrainConfig(Config):
 
 def train(config: DecoderTrainConfig, cache: Path, out: Path, *, resume: bool = False) -> Path:
     """Train, and leave the averaged weights in ``out/model``. Returns that folder."""
+    forward = forward_in(config.dtype)
     torch.manual_seed(config.seed)
     clips, dev = open_store(Path(config.clips)), open_store(Path(config.dev_clips))
     model = VideoVQGAN(config.model)
@@ -115,7 +112,7 @@ def train(config: DecoderTrainConfig, cache: Path, out: Path, *, resume: bool = 
         frames = to_float(_batch(clips, config, step))
 
         def loss_of(frames: Tensor = frames, step: int = step) -> tuple[Tensor, dict[str, float]]:
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            with forward:
                 result = model(frames)
             loss, figures = _pixel_loss(result.frames, frames, config)
             loss = loss + result.loss

@@ -13,6 +13,7 @@ from kinolenta.data.codes import open_shard
 from kinolenta.errors import ConfigError, require
 from kinolenta.tokenizer import TextTokenizer
 from kinolenta.training.corruption import corrupt, draft
+from kinolenta.training.dtype import check_dtype, forward_in
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.training.rows import TASKS, MixtureConfig, Rows
 from kinolenta.transformer import GPT, GPTConfig
@@ -89,16 +90,12 @@ class TransformerTrainConfig(Config):
             "draft_window must not be negative; got {}.",
             self.draft_window,
         )
-        require(
-            self.dtype in ("float32", "bfloat16"),
-            ConfigError,
-            "dtype must be float32 or bfloat16; got {!r}.",
-            self.dtype,
-        )
+        check_dtype(self.dtype)
 
 
 def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) -> Path:
     """Train, and leave the averaged weights in ``out/model``. Returns that folder."""
+    forward = forward_in(config.dtype)
     torch.manual_seed(config.seed)
     tokenizer = TextTokenizer.load(Path(config.tokenizer)) if config.tokenizer else TextTokenizer.shipped()
     check_tokenizer(config.model, tokenizer)
@@ -131,7 +128,7 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
         def loss_of(
             strip: Strip = strip, shown: Strip = shown, glances: Strip | None = glances
         ) -> tuple[Tensor, dict[str, float]]:
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            with forward:
                 loss = strip_loss(model, strip, shown)
                 text_nats, parts = loss.text_nats, {"text_nats": loss.text_nats.item()}
                 if glances is not None:

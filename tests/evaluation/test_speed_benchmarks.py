@@ -1,5 +1,6 @@
 """What the benchmarks of generation count, compare and refuse."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -67,3 +68,21 @@ def test_settings_of_guidance() -> None:
     guidance = script("guidance")
     assert guidance.setting("2:5") == {"guidance_scale": 2.0, "guidance_frames": 5}
     assert guidance.setting("1") == {"guidance_scale": 1.0, "guidance_frames": None}
+
+
+@pytest.mark.parametrize("multiplied", [True, False])
+def test_training_is_timed_in_the_numbers_that_the_processor_multiplies(
+    multiplied: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    training = script("train")
+    monkeypatch.setattr(training, "multiplies", lambda dtype: multiplied)
+    monkeypatch.setattr("kinolenta.training.dtype.multiplies", lambda dtype: multiplied)
+    monkeypatch.setattr(training, "ceiling", lambda dtype: 1e12)
+    arguments = ["train.py", "--runs", "1", "--batch", "1", "--n-layer", "1", "--d-model", "64"]
+    monkeypatch.setattr("sys.argv", arguments)
+    training.main()
+    *lines, last = capsys.readouterr().out.splitlines()
+    rows = json.loads(last)["rows"]
+    assert list(rows) == ["float32", "bfloat16"][: 1 + multiplied]
+    assert any(line.startswith("bfloat16: not measured") for line in lines) is not multiplied
+    assert all(0 < row["share"] < 1 and row["tokens_a_second"] > 0 for row in rows.values())
