@@ -4,7 +4,7 @@ drawn one code at a time or many.
 A CPU's matrix library picks its routine by the shapes of the operands and by who made the processor, and
 routines differ in their last bits; a draw that hangs on such a bit would depend on its neighbours. oneDNN
 generates its code for a weight that was laid out beforehand, and sums up the inputs in one order for any
-number of rows from 2 on; a lone row is multiplied twice where a trial shows another order. Compared bit for
+number of rows from 2 on; a lone row is multiplied twice unless a trial shows the same order. Compared bit for
 bit among 2048 rows, as it generates code for SSE 4.1, AVX2, AVX-512 and AVX-512 with bfloat16
 (tests/transformer/test_stable.py).
 """
@@ -23,6 +23,7 @@ from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
 
 MOST_ELEMENTS = 32768  # PyTorch deals more among threads
+TRIAL_OUTPUTS = 256  # at least so many sums are compared
 PAIR = 64  # of the smallest numbers in two of the widest registers, a step of PyTorch's loops
 
 
@@ -35,7 +36,7 @@ class StableProduct(Linear):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight)
-        self._width = weight.shape[1]
+        self._outputs, self._width = weight.shape
         self._alike: dict[int, bool] = {}  # by number of threads
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -49,7 +50,8 @@ class StableProduct(Linear):
         """Whether a row by itself gives the bits that it gives among others.
 
         On some processors a lone row takes a matrix-vector routine, on others it does not. oneDNN chooses by
-        shapes, so one trial tells; shorter numbers would hide much of a difference.
+        shapes, so one trial tells, of more rows where there are few outputs; shorter numbers would hide much
+        of a difference.
         """
         threads = torch.get_num_threads()
         if threads not in self._alike:
@@ -59,7 +61,8 @@ class StableProduct(Linear):
 
     def _try_lone_rows(self) -> bool:
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(2, self._width, generator=generator, dtype=torch.float32, device="cpu")
+        rows = max(2, TRIAL_OUTPUTS // self._outputs)
+        x = torch.randn(rows, self._width, generator=generator, dtype=torch.float32, device="cpu")
         y = self.of_rows(x)
         alone = [
             (self.of_rows(row), self.onto(one, row)) for one, row in zip(y.split(1), x.split(1), strict=True)

@@ -37,20 +37,26 @@ def sdpa_window(q: Tensor, k: Tensor, mask: Mask, scale: float) -> Attend:
     PyTorch takes another routine for one or two queries, its library another one for fewer than 4 or, of
     heads 8 wide, for what is left of fours; so their number is a multiple of 4 (of heads wider than 80 one of
     32; what is added is thrown away). Up to 191 it deals them out by 32, so more than 64 are never asked for
-    at once. Slots behind the last query are left out only where that keeps the bits (``_enough``). Compared
-    bit for bit in tests/kernels/test_decode.py.
+    at once. The only head of the only row would take all threads, so that row is asked for twice. Slots
+    behind the last query are left out only where that keeps the bits (``_enough``). Compared bit for bit in
+    tests/kernels/test_decode.py.
     """
     n = q.shape[2]
     fewest = FEWEST if q.shape[3] <= WIDEST else WHOLE
     added = -n % fewest  # 64 is a multiple: so the last call is full too
     s = _enough(mask.last_start + n, n + added, q, k)
     bias = mask.bias(n + added, s, q)
+    lone = q.shape[0] == q.shape[1] == 1
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         k, v = k.narrow(2, 0, s), v.narrow(2, 0, s)
-        if not added:
-            return _pieces(q, k, v, bias, scale)
-        return _pieces(F.pad(q, (0, 0, 0, added)), k, v, bias, scale)[:, :, :n]
+        if lone:
+            q, k, v = (each.expand(2, -1, -1, -1) for each in (q, k, v))
+        if added:
+            q = F.pad(q, (0, 0, 0, added))
+        attended = _pieces(q, k, v, bias, scale)
+        attended = attended.narrow(2, 0, n) if added else attended
+        return attended[:1] if lone else attended
 
     return attend
 

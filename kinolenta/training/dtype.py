@@ -18,13 +18,13 @@ def forward_in(dtype: str) -> torch.autocast:
     """The context of a forward pass in these numbers, entered in every step.
 
     Raises ConfigError for bfloat16 on a processor that oneDNN does not multiply it on: PyTorch would do so
-    number by number, and a step would take nearly thirty times as long.
+    number by number, and a step would take some thirty times as long.
     """
     check_dtype(dtype)
     require(
         dtype == "float32" or multiplies(DTYPES[dtype]),
         ConfigError,
         "dtype bfloat16 needs a processor with AVX-512, or another one that oneDNN multiplies bfloat16 on; "
-        "train with --set dtype=float32.",
+        "choose dtype float32.",
     )
     return torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")

@@ -101,6 +101,9 @@ def test_a_callers_autocast_changes_nothing(pipe: VideoPipeline) -> None:
     caption, score = pipe.caption(clip), pipe.score(clip, PROMPT)
     stream = pipe.stream(PROMPT, seed=3)
     with torch.autocast("cpu", torch.bfloat16):
+        begun = pipe.stream(PROMPT, seed=3)
+        assert np.array_equal(next(begun), frames[0])
+        assert torch.is_autocast_enabled("cpu") and not torch.is_inference_mode_enabled()
         same = pipe(PROMPT, seed=3)
         assert np.array_equal(same.frames, clip.frames) and same.log_prob == clip.log_prob
         assert all(np.array_equal(one, other) for one, other in zip(stream, frames, strict=True))

@@ -101,6 +101,25 @@ def test_parallel_equals_sequential(
     assert window is None or alone.passes <= together.passes
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("width", [24, 40])
+def test_the_only_head_of_the_only_row_has_the_bits_of_others(threads: int, width: int) -> None:
+    model = tiny_gpt(n_head=1, n_kv_head=1, d_model=width)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for seed in range(3):
+            guided = {"guidance_scale": 2.0, "guided_latent_frames": 1}  # then the second row ends
+            clips = partial(generate, model, seeds=[seed] * 3, **guided)
+            together = clips(TEXTS[:3], decoding="sequential")
+            equal(together, clips(TEXTS[:3]))
+            for decoding in ("sequential", "parallel"):
+                alone = generate(model, TEXTS[2:3], seeds=[seed], decoding=decoding, **guided)
+                assert torch.equal(alone.log_prob, together.log_prob[2:])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_longest_window_shrinks_as_clips_share_a_pass() -> None:
     assert [Window(640).most(rows) for rows in (1, 2, 4, 5, 8, 20, 64)] == [64, 64, 64, 48, 32, 8, 8]
     assert Window(6).most(1) == 5 and Window(1).most(1) == 1

@@ -69,6 +69,30 @@ def test_lone_rows_are_taken_only_where_a_trial_shows_the_same_bits(monkeypatch:
         assert torch.equal(StableProduct.of_rows(product, x), expected)
 
 
+def test_the_trial_is_of_each_number_of_threads_and_of_sums_onto_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alike, onto_alike = True, True
+
+    def of_rows(self: StableProduct, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :1].expand(-1, 96) + (len(x) == 1 and not alike)
+
+    def onto(self: StableProduct, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return y + of_rows(self, x) + (len(x) == 1 and not onto_alike)
+
+    monkeypatch.setattr(StableProduct, "of_rows", of_rows)
+    monkeypatch.setattr(StableProduct, "onto", onto)
+    monkeypatch.setattr("kinolenta.transformer.stable.torch.get_num_threads", lambda: threads)
+    product, threads = StableProduct(torch.randn(96, 64)), 1
+    assert product.takes_lone_rows()
+    threads, alike = 2, False
+    assert not product.takes_lone_rows()
+    threads, alike, onto_alike = 3, True, False
+    assert not product.takes_lone_rows()
+    threads = 1
+    assert product.takes_lone_rows(), "it is not tried again"
+
+
 def check_rows(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator).to(dtype)

@@ -1,5 +1,10 @@
 """The stack that decoding runs is the model's blocks, bit for bit."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +12,8 @@ from kinolenta.kernels.attention import Causal
 from kinolenta.transformer.stable import StableProduct, row_stable
 from kinolenta.transformer.stack import stack_of
 from tests.transformer.tiny import tiny_gpt
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +60,20 @@ def test_a_row_alone_has_the_bits_that_it_has_among_others(
         with torch.inference_mode():
             found.append(run(x[rows], cos[rows], sin[rows], Causal(start=start[rows], pad=pad[rows]), cache))
     assert torch.equal(found[0][1:2], found[1])
+
+
+def test_a_row_alone_is_the_same_on_an_older_processor() -> None:
+    """There a lone row takes another routine."""
+    alone = test_a_row_alone_has_the_bits_that_it_has_among_others.__name__
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", alone],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "12 passed" in done.stdout
 
 
 def test_a_stack_holds_no_weights_of_its_own() -> None:
