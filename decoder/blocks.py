@@ -51,15 +51,15 @@ class CausalConv3d(nn.Module):
             else:
                 y = self._laid_out.of(weight, bias)(pictures)
             return rearrange(y, "(b t) c h w -> b t h w c", b=len(x))
-        before = None if past is None else past.get(self)
-        if before is None:
-            before = x[:, :1].expand(-1, self.lookback, -1, -1, -1)
-        frames = x.shape[1]
-        x = torch.cat([before, x], dim=1)
-        beside = torch.cat([x[:, ago : ago + frames] for ago in range(self.lookback + 1)], dim=-1)
         if past is None:
+            frames = x.shape[1]
+            x = torch.cat([x[:, :1].expand(-1, self.lookback, -1, -1, -1), x], dim=1)
+            beside = torch.cat([x[:, ago : ago + frames] for ago in range(self.lookback + 1)], dim=-1)
             return F.linear(beside, rearrange(weight, "o c t 1 1 -> o (t c)"), bias)
-        past[self] = x[:, -self.lookback :]
+        assert x.shape[1] == 1  # a stream develops one latent frame at a time
+        before = past.get(self)  # side by side already
+        beside = torch.cat([x] * (self.lookback + 1) if before is None else [before, x], dim=-1)
+        past[self] = beside[..., x.shape[-1] :]
         return self._laid_out.of(weight, bias)(beside)
 
 

@@ -135,7 +135,7 @@ class VideoVQGAN(nn.Module):
 class DecoderStream:
     """Develops latent frames as they come: what the pieces give, joined, is the whole decode, bit for bit.
 
-    Holds two latent frames of features per temporal convolution, whatever the length of the clip.
+    Holds three latent frames of features per temporal convolution, whatever the length of the clip.
     """
 
     def __init__(self, vqgan: VideoVQGAN) -> None:
