@@ -26,8 +26,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
-from kinolenta.kernels.products import multiplies
-from kinolenta.training.dtype import DTYPES, forward_in
+from kinolenta.training.dtype import DTYPES, computes_in, forward_in
 from kinolenta.training.loop import OptimConfig, Trainer
 from kinolenta.transformer import GPT, GPTConfig, SequenceLayout, Strip
 from kinolenta.transformer.loss import strip_loss
@@ -86,7 +85,7 @@ def main() -> None:
         d_model=options.d_model,
         d_ff=options.d_model * 11 // 4,
     )
-    names = [name for name, dtype in DTYPES.items() if name == "float32" or multiplies(dtype)]
+    names = [name for name in DTYPES if computes_in(name)]
     torch.manual_seed(0)
     strip, model = batch_of(config, options.batch), GPT(config)
     slots = int(strip.length.sum())

@@ -14,6 +14,11 @@ def check_dtype(dtype: object) -> None:
     require(known, ConfigError, "dtype must be {}; got {!r}.", " or ".join(DTYPES), dtype)
 
 
+def computes_in(dtype: str) -> bool:
+    """Whether this processor does not multiply these numbers one by one."""
+    return dtype == "float32" or multiplies(DTYPES[dtype])
+
+
 def forward_in(dtype: str) -> torch.autocast:
     """The context of a forward pass in these numbers, entered in every step.
 
@@ -22,7 +27,7 @@ def forward_in(dtype: str) -> torch.autocast:
     """
     check_dtype(dtype)
     require(
-        dtype == "float32" or multiplies(DTYPES[dtype]),
+        computes_in(dtype),
         ConfigError,
         "dtype bfloat16 needs a processor with AVX-512, or another one that oneDNN multiplies bfloat16 on; "
         "choose dtype float32.",

@@ -75,7 +75,6 @@ def test_training_is_timed_in_the_numbers_that_the_processor_multiplies(
     multiplied: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     training = script("train")
-    monkeypatch.setattr(training, "multiplies", lambda dtype: multiplied)
     monkeypatch.setattr("kinolenta.training.dtype.multiplies", lambda dtype: multiplied)
     monkeypatch.setattr(training, "ceiling", lambda dtype: 1e12)
     arguments = ["train.py", "--runs", "1", "--batch", "1", "--n-layer", "1", "--d-model", "64"]

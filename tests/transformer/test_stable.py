@@ -49,6 +49,7 @@ def test_rows_are_the_same_on_older_processors(processor: str, named: str) -> No
     assert re.search(rf"cpu,isa:.*{named}\n", done.stdout), done.stdout[:500]
 
 
+@pytest.mark.skipif(not multiplies(torch.float32), reason="without oneDNN lone rows are never taken")
 def test_lone_rows_are_taken_only_where_a_trial_shows_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 64)
     multiply = StableProduct.of_rows
@@ -69,6 +70,7 @@ def test_lone_rows_are_taken_only_where_a_trial_shows_the_same_bits(monkeypatch:
         assert torch.equal(StableProduct.of_rows(product, x), expected)
 
 
+@pytest.mark.skipif(not multiplies(torch.float32), reason="without oneDNN lone rows are never taken")
 def test_the_trial_is_of_each_number_of_threads_and_of_sums_onto_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
