@@ -57,10 +57,12 @@ def _device() -> dict[str, Any]:
 
 def _model(folder: Path | None) -> dict[str, Any]:
     from kinolenta.checkpoint import count_parameters, demo_folder, load_index
+    from kinolenta.tokenizer import TextTokenizer
 
     path = folder or demo_folder()
     index = load_index(path)
     facts: dict[str, Any] = {"model": str(path), "fps": index.fps, **index.kinds}
+    facts["vocabulary"] = TextTokenizer.load(path / "tokenizer").vocab_size
     for stage in ("transformer", "decoder"):
         facts[f"{stage}_parameters"] = count_parameters(path / stage)
     return facts

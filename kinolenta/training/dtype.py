@@ -30,6 +30,6 @@ def forward_in(dtype: str) -> torch.autocast:
         computes_in(dtype),
         ConfigError,
         "dtype bfloat16 needs a processor with AVX-512, or another one that oneDNN multiplies bfloat16 on; "
-        "choose dtype float32.",
+        "choose dtype float32, or resume a run that was begun in bfloat16 on such a processor.",
     )
     return torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")

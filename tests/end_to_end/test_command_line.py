@@ -1,6 +1,7 @@
 """The command with a real, if untrained, model: what comes out, and that bad input leaves nothing behind."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,15 @@ def test_clip_reconstruction_and_facts(run: Run, model: Path, tmp_path: Path) ->
     code, out, _ = run("info", "--model", model, "--check", "--json")
     facts = json.loads(out)
     assert facts["decoder"] == "VideoVQGAN" and facts["transformer_parameters"] > 0
+    assert facts["vocabulary"] > 0
     assert facts["parallel_equals_sequential"] is True
+
+
+def test_a_folder_without_its_tokenizer_is_no_model(run: Run, model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "copy")
+    shutil.rmtree(folder / "tokenizer")
+    code, out, err = run("info", "--model", folder)
+    assert code == 1 and out == "" and err.startswith(f"error: {folder / 'tokenizer'}") and "Check" in err
 
 
 def test_check_tells_of_a_library_whose_rows_depend_on_their_number(

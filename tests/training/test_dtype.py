@@ -35,7 +35,7 @@ def test_bfloat16_is_refused_where_it_would_be_multiplied_number_by_number(
 ) -> None:
     monkeypatch.setattr(dtype, "multiplies", lambda kind: False)
     config = TransformerTrainConfig(codes="none", dev_codes="none", batch=1, steps=1, dtype="bfloat16")
-    with pytest.raises(ConfigError, match=r"AVX-512.*choose dtype float32\."):
+    with pytest.raises(ConfigError, match=r"AVX-512.*choose dtype float32, or resume"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     dtype.forward_in("float32")
