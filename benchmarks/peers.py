@@ -8,7 +8,8 @@ each compared with the best of transformers in the same numbers; int8, whose sma
 with that in float32, for transformers runs uncompiled. The peers run in turn. Which drafts a parallel pass
 gets right is a matter of training, which random weights have not had: so it is replayed from clips of as many
 codes that the shipped demo has drawn in float32 without guidance, eight sentences a run, with another seed
-in each. All else is done and timed as it is, nothing is scaled. Peers that are not installed are named. The
+in each. All else is done and timed as it is, nothing is scaled. The matrix products of the same passes are
+timed by themselves too: no order of the rest makes a clip sooner. Peers that are not installed are named. The
 last line is JSON.
 """
 
@@ -35,18 +36,20 @@ from generate import PROMPTS  # beside this file
 from shapes import SIZES, shaped
 
 from kinolenta.pipeline import VideoPipeline
-from kinolenta.transformer import GPT, GPTConfig, generate
+from kinolenta.transformer import GPTConfig, generate
 from kinolenta.transformer.decoding import FixedPoint
 from kinolenta.transformer.generate import Generated
 from kinolenta.transformer.precision import PRECISIONS, with_precision
-from kinolenta.transformer.stable import row_stable
+from kinolenta.transformer.stable import View, row_stable
+from kinolenta.transformer.stack import stack_of
+from kinolenta.transformer.window import MAX_WINDOW
 
 TEXT, CODES, CODEBOOK = 66, 256, 8192
 FRAMES = 13  # of the demo's clips of as many codes
 OTHERS = PRECISIONS[1:]
 
 
-def ours(size: str) -> GPT:
+def ours(size: str) -> View:
     config = GPTConfig(text_len=TEXT - 2, codebook_size=CODEBOOK, code_levels=(), grid=(4, 8, 8))
     return row_stable(shaped(config, size))
 
@@ -191,6 +194,25 @@ class Replay:
         return made
 
 
+def products_of(model: View) -> Callable[[list[list[list[bool]]]], None]:
+    """What multiplies as many rows as each pass of a clip looks at, by every matrix of the model, and does
+    nothing else.
+    """
+    stack, head = stack_of(model), model.tables()[1]
+    wide, inner = (torch.randn(MAX_WINDOW, size) for size in (model.config.d_model, model.config.d_ff))
+
+    def run(passes: list[list[list[bool]]]) -> None:
+        for held in passes:
+            x, y = (rows[: len(held[0])] for rows in (wide, inner))
+            for layer in stack.layers:
+                for weight in (layer.qkv, layer.out, layer.up):
+                    weight(x)
+                layer.down(y)
+            head(x)
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time our loop beside others.")
     parser.add_argument("--size", choices=SIZES, default="small")
@@ -237,14 +259,17 @@ def main() -> None:
         one, other = (cases[f"ours, {name}{kind}"]().codes for name in ("sequential", "parallel"))
         if not torch.equal(one, other):
             raise SystemExit("parallel and sequential codes differ; nothing is timed.")
-    times: dict[str, list[float]] = {name: [] for name in cases}
     replayed = [name for name in cases if name.startswith("ours, parallel")]
     others = [name for name in cases if name not in replayed]
+    products, alone = products_of(model), "ours, parallel, its products alone"
+    times: dict[str, list[float]] = {name: [] for name in (*cases, alone)}
     for run in tqdm(range(options.runs + 1), file=sys.stderr):
-        took: dict[str, list[float]] = {name: [] for name in cases}
+        took: dict[str, list[float]] = {name: [] for name in times}
         for number, prompt in enumerate(PROMPTS):  # a clip of each sentence, and the others in between
-            for name in (*replayed, *others[number :: len(PROMPTS)]):
-                work = partial(replay.play, cases[name], prompt, run) if name in replayed else cases[name]
+            works = {name: partial(replay.play, cases[name], prompt, run) for name in replayed}
+            works |= {alone: partial(products, replay.clips[prompt, run])}
+            works |= {name: cases[name] for name in others[number :: len(PROMPTS)]}
+            for name, work in works.items():
                 started = time.perf_counter()
                 work()
                 took[name].append(time.perf_counter() - started)

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from kinolenta.transformer import decoding, generate
+from kinolenta.transformer.stable import StableProduct, row_stable
+from kinolenta.transformer.stack import stack_of
 from tests.evaluation.scripts import script
 from tests.transformer.tiny import tiny_config, tiny_gpt
 
@@ -62,6 +65,27 @@ def test_shaped_transformers_have_the_size_and_keep_the_rest() -> None:
     wanted = replace(tiny_config(), n_layer=8, d_model=512, n_head=8, n_kv_head=8, d_ff=1344)
     assert model.config == wanted and not any(weight.requires_grad for weight in model.parameters())
     assert 0.07 < float(model.blocks[0].attention.qkv.weight.std()) < 0.08
+
+
+def test_products_alone_are_those_of_every_matrix_for_the_rows_of_each_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peers, model, met = script("peers"), row_stable(MODEL), []
+    run = peers.products_of(model)
+    multiply = StableProduct.__call__
+
+    def noted(self: StableProduct, x: Tensor) -> Tensor:
+        met.append((len(x), self))
+        return multiply(self, x)
+
+    monkeypatch.setattr(StableProduct, "__call__", noted)
+    run([[[True] * 5], [[True, False]]])
+    assert [rows for rows, _ in met] == [5] * (len(met) // 2) + [2] * (len(met) // 2)
+    weights = [
+        layer for block in stack_of(model).layers for layer in (block.qkv, block.out, block.up, block.down)
+    ]
+    weights.append(model.tables()[1])
+    assert len(met) == 2 * len(weights) and {weight for _, weight in met} == set(weights)
 
 
 def test_settings_of_guidance() -> None:

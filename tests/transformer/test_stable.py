@@ -18,6 +18,9 @@ from tests.transformer.tiny import random_codes, tiny_gpt
 
 TEXTS = [[5, 6, 7], [], [8] * 9]
 ROOT = Path(__file__).resolve().parents[2]
+needs_onednn = pytest.mark.skipif(
+    not multiplies(torch.float32), reason="without oneDNN lone rows are never taken"
+)
 WIDTHS = [(256, 768), (256, 1408), (704, 256), (256, 4375), (512, 1536), (1344, 512), (2048, 768)]
 
 
@@ -49,7 +52,13 @@ def test_rows_are_the_same_on_older_processors(processor: str, named: str) -> No
     assert re.search(rf"cpu,isa:.*{named}\n", done.stdout), done.stdout[:500]
 
 
-@pytest.mark.skipif(not multiplies(torch.float32), reason="without oneDNN lone rows are never taken")
+def test_lone_rows_are_never_taken_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinolenta.kernels.products.multiplies", lambda dtype: False)
+    monkeypatch.setattr(StableProduct, "_try_lone_rows", lambda self: True)
+    assert not StableProduct(torch.randn(96, 64)).takes_lone_rows()
+
+
+@needs_onednn
 def test_lone_rows_are_taken_only_where_a_trial_shows_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(1, 64)
     multiply = StableProduct.of_rows
@@ -70,7 +79,7 @@ def test_lone_rows_are_taken_only_where_a_trial_shows_the_same_bits(monkeypatch:
         assert torch.equal(StableProduct.of_rows(product, x), expected)
 
 
-@pytest.mark.skipif(not multiplies(torch.float32), reason="without oneDNN lone rows are never taken")
+@needs_onednn
 def test_the_trial_is_of_each_number_of_threads_and_of_sums_onto_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
