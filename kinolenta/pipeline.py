@@ -157,8 +157,9 @@ class VideoPipeline:
         best_of: draw so many candidates and return the one with the highest log p(prompt | clip); scorer: a
         function of a clip that takes its place. decoding: "parallel" or "sequential", which make the same
         clip, or "preview", which makes a worse one in fewer passes. window: codes that a parallel pass looks
-        at, 1 to 64, instead of as many as pay; any makes the same clip. truncate: cut a sentence of too many
-        tokens instead of refusing it. progress: called with (codes drawn, codes in all).
+        at, 1 to 64, instead of as many as pay; any makes the same clip, and the other decodings take none.
+        truncate: cut a sentence of too many tokens instead of refusing it. progress: called with (codes
+        drawn, codes in all).
         Raises PromptError, MediaError, ShapeError or ConfigError, each in one sentence.
         """
         request = self._request(prompt, **checked_options(options))

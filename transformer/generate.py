@@ -23,6 +23,7 @@ MAX_LATENT_FRAMES = 1024
 DECODINGS = ("parallel", "sequential", "preview")
 DEVICE_WINDOW = 32  # drafts a pass of a GPU
 PREVIEW_CODES = 16  # codes a pass that a preview makes final, come what may
+PREVIEW_WINDOW = 2 * PREVIEW_CODES
 
 
 class Generated(NamedTuple):
@@ -74,8 +75,8 @@ def generate(
     drawn; None is all. The others have one row a clip instead of two.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
     decoding: "parallel" looks at ``window`` codes a pass (by default at 8 to 64, as far as that pays, and at
-    fewer of each clip in a batch), "sequential" at one; their codes are the same. "preview" takes at least 16
-    a pass, right or wrong.
+    fewer of each clip in a batch), "sequential" at one; their codes are the same. "preview" looks at 32 and
+    takes at least 16 a pass, right or wrong. With these two a window is an error.
     int8: what ``int8_stack_of`` makes of the model, to draw with rounded weights: other clips, sooner.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
@@ -151,6 +152,13 @@ class Generation:
             window,
             MAX_WINDOW,
         )
+        require(
+            window is None or decoding == "parallel",
+            ConfigError,
+            "window is for decoding 'parallel'; {!r} looks at {} a pass. Leave window out.",
+            decoding,
+            "one code" if decoding == "sequential" else f"{PREVIEW_WINDOW} codes",
+        )
         num_codes = len(order)
         known = standing_known(model.layout, known_codes, order, batch)
         num_known = known.shape[1]
@@ -222,11 +230,11 @@ def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, 
 
 
 def window_of(decoding: str, window: int | None, device: torch.device) -> int | None:
-    """The drafts that a decoding looks at when ``window`` is asked for; None follows the drafts."""
+    """The drafts that a pass looks at; None follows the drafts. window: what is asked for."""
     if decoding == "sequential":
         return 1
     if decoding == "preview":
-        return max(window or 0, 2 * PREVIEW_CODES)
+        return PREVIEW_WINDOW
     if window is None and device.type != "cpu":  # graphs of passes are of one shape; never timed
         return DEVICE_WINDOW
     return window

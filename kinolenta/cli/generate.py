@@ -75,7 +75,7 @@ def generate(
     ] = "parallel",
     window: Annotated[
         int | None,
-        typer.Option(help="Codes that a parallel pass looks at, 1 to 64; the clip is the same."),
+        typer.Option(help="Codes that a pass of parallel decoding looks at, 1 to 64; the clip is the same."),
     ] = None,
     precision: Annotated[
         str,

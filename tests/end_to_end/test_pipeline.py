@@ -185,6 +185,7 @@ def test_options_change_the_draw(pipe: VideoPipeline) -> None:
         ({"temperature": -1.0}, ConfigError, "temperature"),
         ({"top_p": 2.0}, ConfigError, "top_p"),
         ({"decoding": "fast"}, ConfigError, "no decoding 'fast'; choose one of parallel"),
+        ({"decoding": "sequential", "window": 8}, ConfigError, "'sequential' looks at one code a pass"),
         ({"guidance_scale": -3.0}, ConfigError, "guidance_scale"),
         ({"guidance_frames": 3}, ShapeError, "guidance_frames covers 3 frames; .* Use 1 or 5"),
         ({"guidance_frames": 0}, ShapeError, "guidance_frames covers 0 frames"),

@@ -90,7 +90,7 @@ def test_parallel_equals_sequential(
             guided_latent_frames=guided,
             negative_text_ids=TEXTS[::-1][:batch][rows] if negative and guidance_scale != 1 else None,
             decoding=decoding,
-            window=window,
+            window=window if decoding == "parallel" else None,
         )
 
     together = clips("sequential", slice(None))
@@ -206,10 +206,8 @@ def test_parallel_takes_fewer_passes_and_every_pass_counts() -> None:
     sequential = generate(MODEL, [[5]], seeds=[3], decoding="sequential")
     assert sequential.passes == 24
     likely = SamplingConfig(temperature=0.05)  # nearly certain draws: a window settles at once
-    slow, fast = (
-        generate(MODEL, [[5]], seeds=[3], sampling=likely, decoding=name, window=12)
-        for name in ("sequential", "parallel")
-    )
+    slow = generate(MODEL, [[5]], seeds=[3], sampling=likely, decoding="sequential")
+    fast = generate(MODEL, [[5]], seeds=[3], sampling=likely, window=12)
     equal(slow, fast)
     assert fast.passes < slow.passes
 
@@ -253,14 +251,14 @@ def test_a_wrong_pass_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_preview_is_done_in_the_passes_it_promises() -> None:
-    got = generate(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview", window=24)
+    got = generate(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview")
     assert got.passes <= 1 + math.ceil((72 - 1) / PREVIEW_CODES)
     assert got.codes.min() >= 0 and got.codes.max() < 60
 
 
 @torch.inference_mode()
 def test_a_preview_leaves_the_cache_as_its_codes_would_have() -> None:
-    generation = Generation(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview", window=40)
+    generation = Generation(MODEL, TEXTS, seeds=[1] * 5, num_latent_frames=6, decoding="preview")
     for _ in generation.frames():
         pass
     decoder = generation._decoder
@@ -348,10 +346,20 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "change",
-    [{"decoding": "fast"}, {"decoding": 3}, {"window": 0}, {"window": 65}, {"window": 2.5}, {"window": True}],
+    [
+        *({"decoding": decoding} for decoding in ("fast", 3)),
+        *({"window": window} for window in (0, 65, 2.5, True)),
+        *({"decoding": decoding, "window": 32} for decoding in ("sequential", "preview")),
+    ],
 )
 def test_bad_settings_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"there is no decoding|a whole number in 1\.\.64"):
+    refusals = (
+        "there is no decoding",
+        r"a whole number in 1\.\.64",
+        "'sequential' looks at one code a pass",
+        "'preview' looks at 32 codes a pass",
+    )
+    with pytest.raises(ConfigError, match="|".join(refusals)):
         generate(MODEL, [[5]], seeds=[0], **change)  # type: ignore[arg-type]
 
 

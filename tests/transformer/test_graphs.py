@@ -119,12 +119,12 @@ def test_replayed_passes_are_the_passes() -> None:
     assert [graph.replays for graph in SimulatedGraph.made] == [3]  # of the windows of 4, all but the first
 
 
-@pytest.mark.parametrize("decoding", ["parallel", "sequential"])
+@pytest.mark.parametrize("how", [{"window": 3}, {"decoding": "sequential"}])
 def test_a_clip_drawn_with_recorded_passes_is_the_same(
-    decoding: str, monkeypatch: pytest.MonkeyPatch
+    how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_gpt(grid=(2, 2, 2))
-    options: dict[str, Any] = {"seeds": [3, 4], "guidance_scale": 2.0, "decoding": decoding, "window": 3}
+    options: dict[str, Any] = {"seeds": [3, 4], "guidance_scale": 2.0, **how}
     texts = [[5, 6, 7], [8]]
     wanted = generate(model, texts, **options)
     monkeypatch.setattr(cache, "graphed", lambda stack, memory: GraphedStack(stack))
