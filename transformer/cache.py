@@ -16,7 +16,7 @@ from kinolenta.transformer.config import GPTConfig
 from kinolenta.transformer.gpt import GPT, CodeInputs
 from kinolenta.transformer.graphs import GraphedStack, graphed
 from kinolenta.transformer.int8 import Int8Stack
-from kinolenta.transformer.layout import Strip
+from kinolenta.transformer.layout import SequenceLayout, Strip
 from kinolenta.transformer.stable import StableProduct, View
 from kinolenta.transformer.stack import Stack, stack_of
 
@@ -31,7 +31,8 @@ class KVCache:
     (``SequenceLayout.pack_prefill``).
     layers: keys and values of each layer, [rows, h_kv, slots, d]. pad: [rows], dead slots at the start.
     history: [clips, 1 + num_codes], the codes so far after a "none". codes: the view of it without that.
-    earlier: [num_codes], for each code the column of ``history`` that holds what stood one frame earlier.
+    held: [num_codes], for each slot of the codes the column of ``history`` that it holds. earlier:
+    [num_codes], for each code the column that holds what stood one frame earlier.
     cos, sin: rotary tables of the code slots, [num_codes, h + h_kv, d]. places: [num_codes, d_model], what
     the place of each code adds to the slot before it. inputs, head, stack: tables and weights of the model.
     """
@@ -40,6 +41,7 @@ class KVCache:
     pad: Tensor
     history: Tensor
     codes: Tensor
+    held: Tensor
     earlier: Tensor
     cos: Tensor
     sin: Tensor
@@ -86,8 +88,9 @@ def prefill(
         config.head_dim,
     )
     memory = torch.zeros(shape, dtype=model.kind.dtype, device=device)
-    aims = layout.places(order.roll(-1) - 1)  # the last code is never run
-    cos, sin = model.rotary(*(F.pad(places, (1, 0))[None] for places in (layout.places(order), aims)))
+    aims = layout.places(order.roll(-1) - 1)  # the last slot is never run
+    held = layout.held(torch.arange(num_codes, device=device))
+    cos, sin = model.rotary(*(F.pad(places, (1, 0))[None] for places in (layout.places(order[held]), aims)))
     history = torch.zeros(rows // copies, 1 + num_codes, dtype=torch.int64, device=device)
     history[:, 0] = config.codebook_size
     if isinstance(model, View):
@@ -99,7 +102,8 @@ def prefill(
         pad=strip.text_start,
         history=history,
         codes=history[:, 1:],
-        earlier=_earlier(order, config.codes_per_frame),
+        held=held + 1,
+        earlier=_earlier(order, layout),
         cos=cos[0],
         sin=sin[0],
         places=F.embedding(model.place_rows(order), inputs.place),
@@ -147,14 +151,15 @@ def own_windows(codes: Tensor, starts: Sequence[int], n: int) -> Tensor:
 
 
 def decode_window(model: GPT, cache: KVCache, starts: Sequence[int], n: int) -> Tensor:
-    """Run ``cache.codes`` number start .. start + n - 1 of each clip.
+    """Run the slots of codes number start .. start + n - 1 of each clip; without a gap they hold the codes
+    of these numbers.
 
-    Returns hidden states [rows, n, d_model], from which ``cache.head`` makes the logits of the codes after
-    them; so the last code of all is never run. A window may overwrite an earlier one.
+    Returns hidden states [rows, n, d_model], from which ``cache.head`` makes the logits of the codes number
+    start + 1 .. start + n; so the last slot of all is never run. A window may overwrite an earlier one.
     """
     inputs, copies = cache.inputs, cache.copies
     nexts = [start + 1 for start in starts]
-    x = F.embedding(own_windows(cache.codes, starts, n), inputs.code)
+    x = F.embedding(cache.history.gather(1, windows(cache.held, starts, n)), inputs.code)
     x += F.embedding(cache.history.gather(1, windows(cache.earlier, nexts, n)), inputs.previous)
     x += windows(cache.places, nexts, n)
     cos, sin = windows(cache.cos, starts, n), windows(cache.sin, starts, n)
@@ -166,10 +171,11 @@ def decode_window(model: GPT, cache: KVCache, starts: Sequence[int], n: int) -> 
     return cache.stack.run(x, cos, sin, mask, cache.layers)
 
 
-def _earlier(order: Tensor, per_frame: int) -> Tensor:
-    """For each code of the order 1 + the number of the one a frame earlier, if that comes before; else 0."""
+def _earlier(order: Tensor, layout: SequenceLayout) -> Tensor:
+    """For each code of the order 1 + the number of the one a frame earlier, if the code sees it; else 0."""
+    per_frame = layout.config.codes_per_frame
     numbers = torch.arange(len(order), device=order.device)
     numbers_at = order.new_full((int(order.max()) + 1,), len(order))
     numbers_at[order] = numbers
     before = numbers_at[(order - per_frame).clamp(min=0)]
-    return (before + 1).where((order >= per_frame) & (before < numbers), 0)
+    return (before + 1).where((order >= per_frame) & (before < layout.seen(numbers)), 0)

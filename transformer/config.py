@@ -17,6 +17,8 @@ class GPTConfig(Config):
     digits (finite scalar quantization): codes that share digits then share parameters. Empty: a plain table.
     grid: code grid (t, h, w) of a trained clip; longer clips clip t to it.
     scan: order of the codes of a latent frame, one of ``SCANS``.
+    gap: how many codes just before it a code does not look at, so that gap + 1 can be drawn at once; the
+    first gap + 1 of a clip look at all before them. 0 is none.
     text_len: most text_ids on the left.
     rope_theta_text, rope_theta_grid: longest rotary wavelength / 2 pi of the text axis, and of t, h and w.
     bos_id, eot_id, eov_id, eos_id, pad_id: special text ids that stand between the parts of a strip.
@@ -34,6 +36,7 @@ class GPTConfig(Config):
     code_levels: tuple[int, ...] = (7, 5, 5, 5, 5)
     grid: tuple[int, ...] = (5, 8, 8)
     scan: str = "quarters"
+    gap: int = 0
     rope_theta_text: float = 1000.0
     rope_theta_grid: float = 100.0
     bos_id: int = 0
@@ -80,6 +83,15 @@ class GPTConfig(Config):
             "there is no scan {!r}; choose one of {}.",
             self.scan,
             ", ".join(SCANS),
+        )
+        require(
+            isinstance(self.gap, int)
+            and not isinstance(self.gap, bool)
+            and 0 <= self.gap < self.codes_per_frame,
+            ConfigError,
+            "gap is {!r}; it must be a whole number, 0 or more and less than the {} codes of a latent frame.",
+            self.gap,
+            self.codes_per_frame,
         )
         require(
             not self.code_levels or math.prod(self.code_levels) == self.codebook_size,

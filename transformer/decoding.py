@@ -24,9 +24,9 @@ FEED = 32  # known codes a pass
 class FixedPoint:
     """State of a batch of clips that are drawn side by side, each at its own pace.
 
-    done: leading codes of each clip that are final. settled: leading codes whose cache slots are final too;
-    the next window begins there. drafted: leading codes that are final or have a draft. These are numbers of
-    the host. log_probs [2, b, num_codes]: with text and without.
+    done: leading codes of each clip that are final. settled: leading slots of the codes whose keys and values
+    are final; the next window begins there, one before ``done``. drafted: leading codes that are final or
+    have a draft. These are numbers of the host. log_probs [2, b, num_codes]: with text and without.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class FixedPoint:
         self.led = led.to(logits.device)
         self.num_led = int(led.nonzero().max()) + 1 if bool(led.any()) else 0  # after so many it ends
         self.window = window
+        self.slots_of = model.layout.slots_of
         self.per_frame = model.config.codes_per_frame
         self.needed = _codes_needed(order, self.per_frame)
         self.passes = 1
@@ -119,7 +120,7 @@ class FixedPoint:
         for row, (first, repeated) in enumerate(zip(firsts, held, strict=True)):
             codes[row, first : first + n] = drawn[row]
             agree = repeated.index(False) if False in repeated else n
-            self.settled[row] = min(first + agree, first + n - 1)
+            self.settled[row] = min(self.slots_of(first + agree), first + n - 1)
             done = max(self.settled[row] + 1, min(self.done[row] + self.least, first + n))
             done_now.append(min(done, self.num_codes))
             if done < self.num_codes:

@@ -178,7 +178,7 @@ class Generation:
         if bool(led.any()):
             negative = [()] * batch if negative_text_ids is None else negative_text_ids
             texts, copies = [*texts, *negative], 2
-        sized = Window(num_codes, window_of(decoding, window, model.kind.device))
+        sized = Window(num_codes, window_of(decoding, window, model))
         check_memory(config, len(texts), num_codes, sized.most(batch), model.kind)
         strip = model.layout.pack_prefill(texts, order=order).to(model.kind.device)
         model = row_stable(model)
@@ -229,13 +229,15 @@ def standing_known(layout: SequenceLayout, codes: Tensor | None, order: Tensor, 
     return layout.standing(codes, order, batch)
 
 
-def window_of(decoding: str, window: int | None, device: torch.device) -> int | None:
+def window_of(decoding: str, window: int | None, model: GPT) -> int | None:
     """The drafts that a pass looks at; None follows the drafts. window: what is asked for."""
     if decoding == "sequential":
         return 1
     if decoding == "preview":
         return PREVIEW_WINDOW
-    if window is None and device.type != "cpu":  # graphs of passes are of one shape; never timed
+    if window is None and model.config.gap:  # so many codes are right at the first look
+        return min(model.config.gap + 1, MAX_WINDOW)
+    if window is None and model.kind.device.type != "cpu":  # graphs of passes are of one shape; never timed
         return DEVICE_WINDOW
     return window
 

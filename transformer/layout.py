@@ -6,6 +6,10 @@ Codes stand frame after frame, each in the model's scan, or in any other order t
 ones first, for instance, so that what follows may look at a last frame too. Every code keeps its true place
 in time and space, by its raster index (t * height + h) * width + w.
 
+The slot before the slot number i of the codes predicts code number i. In a model without a gap slot number i
+holds code number i. With a gap the first ``gap`` slots do, and from then on slot i holds code i - gap: the
+codes start again, and causal attention hides the ``gap`` codes before the one that is predicted.
+
 Joint ids are 0..text_vocab_size-1 for text, then text_vocab_size + code. Everything here is arithmetic on
 plain integers: which token, at which place, predicting what. Nothing is learned and nothing is drawn in this
 module.
@@ -16,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kinolenta.errors import PromptError, ShapeError, require
@@ -29,7 +34,7 @@ class Strip:
 
     token_ids: [b, s] int64, joint ids, the pad id in dead slots. text_start [b]: slot of <bos>.
     code_start [b]: slot of the first code, one after <eot>. length [b]: one after the last live slot.
-    num_codes: codes in every row; they stand at code_start .. code_start + num_codes - 1.
+    num_codes: codes in every row; num_slots: the slots that they take, from code_start on.
     order: [b, n] int64, the raster index of each code in turn, and of those still to come if n is more than
     num_codes.
     """
@@ -39,6 +44,7 @@ class Strip:
     code_start: Tensor
     length: Tensor
     num_codes: int
+    num_slots: int
     order: Tensor
 
     def rows(self, rows: slice | list[int]) -> "Strip":
@@ -122,6 +128,8 @@ class SequenceLayout:
             order = self.order(range(given // self.config.codes_per_frame + 1))
         flat = self.standing(codes, order, len(text_ids))
         config, num_codes = self.config, flat.shape[1]
+        num_slots = self.slots_of(num_codes)
+        held = flat[:, self.held(torch.arange(num_slots))] + config.text_vocab_size
         heads = [[config.bos_id, *self._checked_text(ids), config.eot_id] for ids in text_ids]
         rights = [None] * len(text_ids) if right_text_ids is None else list(right_text_ids)
         require(len(rights) == len(heads), ShapeError, "{} left texts, {} right.", len(heads), len(rights))
@@ -129,12 +137,12 @@ class SequenceLayout:
             [] if ids is None else [config.eov_id, *self._checked_text(ids, limited=False), config.eos_id]
             for ids in rights
         ]
-        lengths = [len(head) + num_codes + len(tail) for head, tail in zip(heads, tails, strict=True)]
+        lengths = [len(head) + num_slots + len(tail) for head, tail in zip(heads, tails, strict=True)]
         token_ids = torch.full((len(heads), max(lengths)), config.pad_id)
         for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
-            stop = len(head) + num_codes
+            stop = len(head) + num_slots
             token_ids[row, : len(head)] = torch.tensor(head)
-            token_ids[row, len(head) : stop] = flat[row] + config.text_vocab_size
+            token_ids[row, len(head) : stop] = held[row]
             token_ids[row, stop : stop + len(tail)] = torch.tensor(tail, dtype=torch.int64)
         return Strip(
             token_ids=token_ids,
@@ -142,6 +150,7 @@ class SequenceLayout:
             code_start=torch.tensor([len(head) for head in heads]),
             length=torch.tensor(lengths),
             num_codes=num_codes,
+            num_slots=num_slots,
             order=order.expand(len(heads), -1),
         )
 
@@ -156,16 +165,16 @@ class SequenceLayout:
         known_codes, order: as in ``pack``.
         """
         packed = self.pack(text_ids, known_codes, order=order)
-        codes = self.unpack(packed).codes
         token_ids = torch.full((len(text_ids), self.text_slots), self.config.pad_id)
         for row, ids in enumerate(text_ids):
             token_ids[row, self.text_slots - len(ids) - 2 :] = packed.token_ids[row, : len(ids) + 2]
         return Strip(
-            token_ids=torch.cat((token_ids, codes + self.config.text_vocab_size), 1),
+            token_ids=torch.cat((token_ids, packed.token_ids.gather(1, self.code_slots(packed))), 1),
             text_start=self.text_slots - packed.code_start,
             code_start=torch.full_like(packed.code_start, self.text_slots),
-            length=torch.full_like(packed.code_start, self.text_slots + packed.num_codes),
+            length=torch.full_like(packed.code_start, self.text_slots + packed.num_slots),
             num_codes=packed.num_codes,
+            num_slots=packed.num_slots,
             order=packed.order,
         )
 
@@ -179,18 +188,46 @@ class SequenceLayout:
             strip.length.tolist(),
             strict=True,
         ):
-            stop = code_start + strip.num_codes
+            stop = code_start + strip.num_slots
             left.append(row[start + 1 : code_start - 1])
             right.append(row[stop + 1 : length - 1] if stop < length else None)
-        codes = strip.token_ids.gather(1, self.code_slots(strip)) - self.config.text_vocab_size
-        return Unpacked(left, codes, right)
+        return Unpacked(left, self.codes(strip), right)
+
+    def codes(self, strip: Strip) -> Tensor:
+        """The codes of a strip in its order, [b, num_codes]: of those that stand twice the second time."""
+        slots = self.code_slots(strip)[:, strip.num_slots - strip.num_codes :]
+        return strip.token_ids.gather(1, slots) - self.config.text_vocab_size
+
+    def with_codes(self, strip: Strip, codes: Tensor) -> Strip:
+        """The same strip with other codes [b, num_codes] in its order."""
+        slots = self.code_slots(strip)
+        held = codes[:, self.held(torch.arange(strip.num_slots, device=codes.device))]
+        token_ids = strip.token_ids.scatter(1, slots, held + self.config.text_vocab_size)
+        return replace(strip, token_ids=token_ids)
+
+    def slots_of(self, num_codes: int) -> int:
+        """How many slots hold so many codes."""
+        return num_codes if num_codes < self.config.gap else num_codes + self.config.gap
+
+    def held(self, slots: Tensor) -> Tensor:
+        """Number of the code that each slot of the codes holds, by the slot's number."""
+        return slots.where(slots < self.config.gap, slots - self.config.gap)
+
+    def seen(self, numbers: Tensor) -> Tensor:
+        """How many codes, the first of the order, a code looks at, by its number."""
+        gap = self.config.gap
+        return numbers.where(numbers <= gap, (numbers - gap).clamp(min=gap))
 
     def code_slots(self, strip: Strip) -> Tensor:
-        """Slot of every code, [b, num_codes]; the slot before predicts it."""
-        return strip.code_start[:, None] + torch.arange(strip.num_codes, device=strip.code_start.device)
+        """The slots that hold codes, [b, num_slots]."""
+        return strip.code_start[:, None] + torch.arange(strip.num_slots, device=strip.code_start.device)
 
-    def code_index(self, strip: Strip) -> Tensor:
-        """Number of the code at each slot, [b, s]; there is none below 0 or from num_codes on."""
+    def predicting_slots(self, strip: Strip) -> Tensor:
+        """For every code the slot that predicts it, [b, num_codes]."""
+        return strip.code_start[:, None] - 1 + torch.arange(strip.num_codes, device=strip.code_start.device)
+
+    def slot_index(self, strip: Strip) -> Tensor:
+        """Number of each slot among those of the codes, [b, s]; none of them below 0 or from num_slots on."""
         slots = torch.arange(strip.token_ids.shape[1], device=strip.code_start.device)
         return slots - strip.code_start[:, None]
 
@@ -201,12 +238,12 @@ class SequenceLayout:
         text_len + 2, wherever the left one ended. As a query a code stands in raster order one place
         before the one it predicts: what lies around that is the same way off, in whichever order they follow.
         """
-        index = self.code_index(strip)
-        is_code = (index >= 0) & (index < strip.num_codes)
+        index = self.slot_index(strip)
+        is_code = (index >= 0) & (index < strip.num_slots)
         left = (index + (strip.code_start - strip.text_start)[:, None]).clamp(min=0)
-        right = index - strip.num_codes + self.text_slots
+        right = index - strip.num_slots + self.text_slots
         order = torch.where(index < 0, left, right).masked_fill(is_code, 0)
-        places = self.places(strip.raster(index)) * is_code[..., None]
+        places = self.places(strip.raster(self.held(index))) * is_code[..., None]
         target, _ = self.targets(strip)
         aims = torch.where((is_code & (target >= 0))[..., None], self.places(target - 1), places)
         return torch.cat((order[..., None], places), -1), torch.cat((order[..., None], aims), -1)
@@ -214,17 +251,18 @@ class SequenceLayout:
     def targets(self, strip: Strip) -> tuple[Tensor, Tensor]:
         """What each slot predicts and what stood there before: two int64 tensors [b, s].
 
-        First the raster index of the code after the slot, from <eot> to the last code, -1 elsewhere. The last
-        code too has a next place, whether or not the strip goes there: it may end a known beginning.
-        Then the code one frame before that place, or codebook_size if it does not stand in the strip by then.
+        First the raster index of the code that the slot predicts, from <eot> to the last slot of the codes,
+        -1 elsewhere. The last slots too have next places, whether or not the strip goes there: it may end a
+        known beginning.
+        Then the code one frame before that place, or codebook_size if the slot does not see it.
         """
-        number, per_frame = self.code_index(strip) + 1, self.config.codes_per_frame
-        limit = min(strip.num_codes, strip.order.shape[1] - 1)
+        number, per_frame = self.slot_index(strip) + 1, self.config.codes_per_frame
+        limit = min(strip.num_slots, strip.order.shape[1] - 1)
         target = strip.raster(number).where((number >= 0) & (number <= limit), -1)
         before = strip.numbers(target - per_frame)
-        slots = (strip.code_start[:, None] + before).clamp(0, strip.token_ids.shape[1] - 1)
-        earlier = strip.token_ids.gather(1, slots) - self.config.text_vocab_size
-        known = (target >= per_frame) & (before >= 0) & (before < number)
+        codes = F.pad(self.codes(strip), (0, 1), value=self.config.codebook_size)
+        earlier = codes.gather(1, before.clamp(0, strip.num_codes))
+        known = (target >= per_frame) & (before >= 0) & (before < self.seen(number))
         return target, earlier.where(known, self.config.codebook_size)
 
     def places(self, code_index: Tensor) -> Tensor:

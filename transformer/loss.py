@@ -45,9 +45,8 @@ def strip_loss(model: GPT, strip: Strip, shown: Strip | None = None) -> StripLos
         per_frame,
     )
     hidden = model(strip if shown is None else shown)
-    slots = model.layout.code_slots(strip)
-    codes = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
-    nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots - 1)), codes.flatten())
+    slots, codes = model.layout.predicting_slots(strip), model.layout.codes(strip)
+    nats, normalisers = _CrossEntropy.apply(model.code_logits(_rows(hidden, slots)), codes.flatten())
     nats = nats.view(-1, strip.num_codes)
     nats = nats.gather(1, strip.order[:, : strip.num_codes].argsort(1))
     code_nats = nats.view(-1, strip.num_codes // per_frame, per_frame).mean((0, 2))
@@ -61,13 +60,13 @@ def text_loss(model: GPT, strip: Strip) -> Tensor:
 
 def right_tokens(strip: Strip) -> int:
     """How many right text_ids and <eos> a strip holds: what its mean is taken over."""
-    return int((strip.length - strip.code_start - strip.num_codes - 1).clamp(min=0).sum())
+    return int((strip.length - strip.code_start - strip.num_slots - 1).clamp(min=0).sum())
 
 
 def _text_nats(model: GPT, strip: Strip, hidden: Tensor) -> Tensor:
     """Predicted slots: all after <eov>, to <eos>."""
     slots = torch.arange(hidden.shape[1], device=hidden.device)
-    predicts = (slots >= (strip.code_start + strip.num_codes)[:, None]) & (slots < strip.length[:, None] - 1)
+    predicts = (slots >= (strip.code_start + strip.num_slots)[:, None]) & (slots < strip.length[:, None] - 1)
     if not bool(predicts.any()):
         return hidden.new_zeros(())
     row, slot = predicts.nonzero(as_tuple=True)

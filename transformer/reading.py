@@ -182,8 +182,7 @@ def code_log_probs(
 def _strip_log_probs(model: GPT, strip: Strip) -> Tensor:
     """log p of every code of a strip, [b, num_codes] float64, in the strip's order."""
     strip = strip.to(model.kind.device)
-    slots = model.layout.code_slots(strip)
-    hidden = model(strip).gather(1, (slots - 1)[..., None].expand(-1, -1, model.config.d_model))
+    slots = model.layout.predicting_slots(strip)
+    hidden = model(strip).gather(1, slots[..., None].expand(-1, -1, model.config.d_model))
     nats = model.code_logits(hidden).float().log_softmax(-1)
-    said = strip.token_ids.gather(1, slots) - model.config.text_vocab_size
-    return nats.gather(2, said[..., None])[..., 0].double()
+    return nats.gather(2, model.layout.codes(strip)[..., None])[..., 0].double()

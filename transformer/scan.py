@@ -28,7 +28,9 @@ _TURNS: dict[str, Callable[[int, int], int]] = {
     "raster": _raster,
     "checkerboard": _checkerboard,
     "quarters": _quarters,
+    "quarters_back": _quarters,
 }
+_BACK = "quarters_back"
 SCANS = tuple(_TURNS)
 
 
@@ -37,11 +39,13 @@ def frame_scan(scan: str, height: int, width: int) -> Tensor:
 
     Places have a turn each, and those of a turn follow in raster order. "checkerboard": the dark squares,
     then the light ones. "quarters": of every two by two places the upper left, then the lower right, then
-    the upper right, then the lower left.
+    the upper right, then the lower left. "quarters_back": the same, those of a turn from the last one to the
+    first; then a code that does not look at the quarter of a frame before it (``GPTConfig.gap``) still sees
+    the four upper left places around a lower right one.
     """
-    turn = _TURNS[scan]
-    places = [(turn(h, w), h * width + w) for h in range(height) for w in range(width)]
-    return torch.tensor([index for _, index in sorted(places)])
+    turn, way = _TURNS[scan], -1 if scan == _BACK else 1
+    places = [(turn(h, w), way * (h * width + w)) for h in range(height) for w in range(width)]
+    return torch.tensor([way * index for _, index in sorted(places)])
 
 
 def given_first(order: Tensor, given: Tensor) -> Tensor:

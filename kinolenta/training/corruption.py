@@ -6,12 +6,11 @@ section 3.4, does the same with bits).
 """
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from kinolenta.transformer import GPT, GPTConfig, Strip
+from kinolenta.transformer import GPT, GPTConfig, SequenceLayout, Strip
 
 
 def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Generator) -> Strip:
@@ -22,8 +21,8 @@ def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Gener
     code at random).
     """
     batch, n = strip.token_ids.shape[0], strip.num_codes
-    slots = strip.code_start[:, None] + torch.arange(n)
-    codes = strip.token_ids.gather(1, slots) - config.text_vocab_size
+    layout = SequenceLayout(config)
+    codes = layout.codes(strip)
     share = most * (2 * torch.rand(batch, 1, generator=generator) - 1).clamp(min=0)
     wrong = torch.rand(batch, n, generator=generator) < share
     kind = torch.randint(3, (batch, n), generator=generator)
@@ -36,7 +35,7 @@ def corrupt(strip: Strip, config: GPTConfig, most: float, generator: torch.Gener
     others = torch.arange(batch)[:, None] + torch.randint(1, max(2, batch), (batch, n), generator=generator)
     other = codes[others % batch, torch.arange(n)]
     replaced = torch.stack((neighbour, other, _near(codes, config, generator))).gather(0, kind[None])[0]
-    return _with_codes(strip, slots, replaced.where(wrong, codes) + config.text_vocab_size)
+    return layout.with_codes(strip, replaced.where(wrong, codes))
 
 
 @torch.no_grad()
@@ -47,23 +46,20 @@ def draft(model: GPT, strip: Strip, window: int, generator: torch.Generator) -> 
     Such windows are what parallel decoding looks at; a model that has seen them agrees sooner with what it
     will say once they are right (Kou et al. 2024, arXiv:2403.00835, train on whole decoding trajectories).
     """
-    rows = strip.rows(slice(-(-len(strip.token_ids) // 2)))
-    batch = len(rows.token_ids)
+    layout = model.layout
+    half = -(-len(strip.token_ids) // 2)
+    rows = strip.rows(slice(half))
     last = max(strip.num_codes - window, 0)
-    start = torch.randint(last + 1, (batch, 1), generator=generator)
+    start = torch.randint(last + 1, (half, 1), generator=generator)
     places = start + torch.arange(min(window, strip.num_codes))
-    slots = rows.code_start[:, None] + places
     hidden = model(rows)
-    logits = model.code_logits(hidden[torch.arange(batch)[:, None], slots - 1]).float()
+    slots = layout.predicting_slots(rows).gather(1, places)
+    logits = model.code_logits(hidden[torch.arange(half)[:, None], slots]).float()
     waiting = torch.empty_like(logits).exponential_(generator=generator)
-    drawn = (logits - waiting.log()).argmax(-1) + model.config.text_vocab_size
-    drafted = _with_codes(rows, slots, drawn)
-    token_ids = torch.cat((drafted.token_ids, strip.token_ids[batch:]))
-    return replace(strip, token_ids=token_ids)
-
-
-def _with_codes(strip: Strip, slots: Tensor, joint_ids: Tensor) -> Strip:
-    return replace(strip, token_ids=strip.token_ids.scatter(1, slots, joint_ids))
+    drawn = (logits - waiting.log()).argmax(-1)
+    codes = layout.codes(strip)
+    codes[:half].scatter_(1, places, drawn)
+    return layout.with_codes(strip, codes)
 
 
 def _near(codes: Tensor, config: GPTConfig, generator: torch.Generator) -> Tensor:

@@ -105,12 +105,13 @@ def train(config: TransformerTrainConfig, out: Path, *, resume: bool = False) ->
     start: dict[str, Tensor] = {}
     if config.start is not None:
         started, start = load_weights(Path(config.start), GPTConfig)
+        theirs, ours = (f"{one.scan!r} and {one.gap}" for one in (started, config.model))
         require(
-            config.start_share == 0 or started.scan == config.model.scan,
+            config.start_share == 0 or theirs == ours,
             ConfigError,
-            "start_share mixes weights of one scan; the start has {!r}, the model {!r}. Set it to 0.",
-            started.scan,
-            config.model.scan,
+            "start_share mixes weights of one scan and gap; the start has {}, the model {}. Set it to 0.",
+            theirs,
+            ours,
         )
         load_into(model, start, config.start)
     trainer = Trainer(model, config.optim, total_steps=config.steps, out=out, run=config.to_dict())

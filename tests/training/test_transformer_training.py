@@ -106,7 +106,7 @@ def test_a_share_of_the_start_is_mixed_into_what_is_left(tmp_path: Path) -> None
     assert any(not torch.equal(b[name], c[name]) for name in a)
     last = json.loads((tmp_path / "mixed" / LOG_FILE).read_text().splitlines()[-1])
     assert last["step"] == 5 and last["mixed_dev_nats"] > 0
-    with pytest.raises(ConfigError, match="the start has 'quarters', the model 'raster'"):
+    with pytest.raises(ConfigError, match="the start has 'quarters' and 0, the model 'raster' and 0"):
         other = json.loads(json.dumps(small_config(tmp_path, **going_on, start_share=0.25).to_dict()))
         other["model"]["scan"] = "raster"
         train(TransformerTrainConfig.from_dict(other), tmp_path / "other")

@@ -36,7 +36,7 @@ def test_cached_step_equals_row_of_full_forward(
     codes = random_codes(model, len(texts), NUM_CODES)
     with torch.no_grad():
         strip = model.layout.pack(texts * copies, codes.repeat(copies, 1))
-        slots = model.layout.code_slots(strip) - 1
+        slots = model.layout.predicting_slots(strip)
         hidden = model(strip).gather(1, slots[..., None].expand(-1, -1, 32))
         full = model.code_logits(hidden)
         cache, logits = start(model, texts, codes, copies)
@@ -102,7 +102,7 @@ def test_cached_steps_in_any_order_equal_the_rows_of_a_full_forward() -> None:
         codes = random_codes(model, 3, NUM_CODES)
         with torch.no_grad():
             strip = model.layout.pack(TEXTS, codes, order=order)
-            slots = model.layout.code_slots(strip) - 1
+            slots = model.layout.predicting_slots(strip)
             full = model.code_logits(model(strip).gather(1, slots[..., None].expand(-1, -1, 32)))
             filled = model.layout.pack_prefill(TEXTS, order=order)
             cache, logits = prefill(model, filled)

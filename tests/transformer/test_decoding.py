@@ -22,7 +22,7 @@ from kinolenta.transformer.window import Window
 from tests.transformer.tiny import random_codes, tiny_gpt
 
 MODEL = tiny_gpt()
-MODELS = {"float32": MODEL}
+MODELS = {"float32": MODEL, "with a gap": tiny_gpt(gap=5)}
 if multiplies(torch.bfloat16):
     MODELS["bfloat16"], _ = with_precision(MODEL, "bfloat16")
 TEXTS = [[5, 6, 7], [], [8] * 9, [30, 31], [12]]
@@ -51,7 +51,7 @@ def equal(one: Generated, other: Generated) -> None:
     first=st.sampled_from([None, SamplingConfig(temperature=0.5, top_k=9), SamplingConfig(top_p=0.3)]),
     negative=st.booleans(),
     seed=st.integers(0, 2**63 - 1),
-    precision=st.sampled_from(list(MODELS)),
+    kind=st.sampled_from(list(MODELS)),
 )
 def test_parallel_equals_sequential(
     batch: int,
@@ -67,7 +67,7 @@ def test_parallel_equals_sequential(
     first: SamplingConfig | None,
     negative: bool,
     seed: int,
-    precision: str,
+    kind: str,
 ) -> None:
     known = min(known, frames * 12)
     codes = random_codes(MODEL, batch, known, seed=seed % 1000)
@@ -78,7 +78,7 @@ def test_parallel_equals_sequential(
 
     def clips(decoding: str, rows: slice) -> Generated:
         return generate(
-            MODELS[precision],
+            MODELS[kind],
             TEXTS[:batch][rows],
             seeds=[seed] * len(TEXTS[:batch][rows]),
             candidates=list(range(batch))[rows],

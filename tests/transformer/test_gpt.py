@@ -144,11 +144,9 @@ def test_gradient_of_the_loss_is_that_of_plain_cross_entropy() -> None:
     parameters = [*model.parameters()]
     wanted = [parameter for parameter in parameters if parameter.shape != model.text_out.weight.shape]
     got = torch.autograd.grad(strip_loss(model, strip).total, wanted)
-    slots = model.layout.code_slots(strip)
-    logits = model.code_logits(model(strip).gather(1, (slots - 1)[..., None].expand(-1, -1, 32))).flatten(
-        0, 1
-    )
-    targets = strip.token_ids.gather(1, slots).flatten() - 40
+    slots = model.layout.predicting_slots(strip)
+    logits = model.code_logits(model(strip).gather(1, slots[..., None].expand(-1, -1, 32))).flatten(0, 1)
+    targets = model.layout.codes(strip).flatten()
     plain = torch.nn.functional.cross_entropy(logits, targets) + 1e-4 * logits.logsumexp(-1).square().mean()
     for mine, expected in zip(got, torch.autograd.grad(plain, wanted), strict=True):
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-3)

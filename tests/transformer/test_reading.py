@@ -19,7 +19,7 @@ def by_hand(question: list[int], codes: Tensor, text: list[int]) -> Tensor:
     with torch.no_grad():
         strip = MODEL.layout.pack([question], codes[None], [text], MODEL.layout.order(range(2)))
         nats = MODEL.text_logits(MODEL(strip)).log_softmax(-1)[0]
-    first = int(strip.code_start[0]) + strip.num_codes  # slot of <eov>
+    first = int(strip.code_start[0]) + strip.num_slots  # slot of <eov>
     ids = [*text, MODEL.config.eos_id]
     return sum((nats[first + i, token].double() for i, token in enumerate(ids)), torch.zeros(()).double())
 
@@ -55,7 +55,7 @@ def test_texts_about_long_clips_are_the_mean_over_windows_of_their_frames() -> N
             strip = MODEL.layout.pack([[], []], clips, texts, order=order)
             logits = MODEL.text_logits(MODEL(strip)).log_softmax(-1)
         for row, text in enumerate(texts):
-            first = int(strip.code_start[row]) + strip.num_codes
+            first = int(strip.code_start[row]) + strip.num_slots
             ids = [*text, MODEL.config.eos_id]
             nats.append(sum(logits[row, first + i, token].double() for i, token in enumerate(ids)))
         return torch.stack(nats)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ def test_one_text_at_a_time_takes_the_likeliest_each_time_and_stops_at_the_end()
             )
             logits = MODEL.text_logits(MODEL(strip))[0]
         logits[:, sorted(banned)] = -torch.inf
-        first = int(strip.code_start[0]) + strip.num_codes
+        first = int(strip.code_start[0]) + strip.num_slots
         said = logits[first : first + len(text) + 1].argmax(-1).tolist()
         assert said[: len(text)] == text
         assert len(text) == 6 or said[-1] == MODEL.config.eos_id
