@@ -75,8 +75,9 @@ def generate(
     drawn; None is all. The others have one row a clip instead of two.
     negative_text_ids: what guidance leads away from, a text for each row; nothing in particular unless given.
     decoding: "parallel" looks at ``window`` codes a pass (by default at 8 to 64, as far as that pays, and at
-    fewer of each clip in a batch), "sequential" at one; their codes are the same. "preview" looks at 32 and
-    takes at least 16 a pass, right or wrong. With these two a window is an error.
+    fewer of each clip in a batch; of a model with a gap at one more than that), "sequential" at one; their
+    codes are the same. "preview" looks at 32 and takes at least 16 a pass, right or wrong. With these two a
+    window is an error.
     int8: what ``int8_stack_of`` makes of the model, to draw with rounded weights: other clips, sooner.
     on_frame: called with (t, codes [b, t + 1, h, w]) when a latent frame is complete, known or drawn.
     Raises PromptError, ShapeError or ConfigError for bad input, GenerationError if logits are not numbers.
