@@ -7,30 +7,36 @@ around them is known: drafts come true sooner, and parallel decoding needs fewer
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-
-def _raster(h: int, w: int) -> int:
-    return 0
+Turn: TypeAlias = tuple[int, int, int]  # places are drawn in the order of these
 
 
-def _checkerboard(h: int, w: int) -> int:
-    return (h + w) % 2
+def _raster(h: int, w: int) -> Turn:
+    return 0, h, w
 
 
-def _quarters(h: int, w: int) -> int:
-    return (0, 2, 3, 1)[2 * (h % 2) + w % 2]
+def _checkerboard(h: int, w: int) -> Turn:
+    return (h + w) % 2, h, w
 
 
-_TURNS: dict[str, Callable[[int, int], int]] = {
+def _quarters(h: int, w: int) -> Turn:
+    return (0, 2, 3, 1)[2 * (h % 2) + w % 2], h, w
+
+
+def _quarters_back(h: int, w: int) -> Turn:
+    return _quarters(h, w)[0], -h, -w
+
+
+_TURNS: dict[str, Callable[[int, int], Turn]] = {
     "raster": _raster,
     "checkerboard": _checkerboard,
     "quarters": _quarters,
-    "quarters_back": _quarters,
+    "quarters_back": _quarters_back,
 }
-_BACK = "quarters_back"
 SCANS = tuple(_TURNS)
 
 
@@ -43,9 +49,9 @@ def frame_scan(scan: str, height: int, width: int) -> Tensor:
     first; then a code that does not look at the quarter of a frame before it (``GPTConfig.gap``) still sees
     the four upper left places around a lower right one.
     """
-    turn, way = _TURNS[scan], -1 if scan == _BACK else 1
-    places = [(turn(h, w), way * (h * width + w)) for h in range(height) for w in range(width)]
-    return torch.tensor([way * index for _, index in sorted(places)])
+    places = [(h, w) for h in range(height) for w in range(width)]
+    places.sort(key=lambda place: _TURNS[scan](*place))
+    return torch.tensor([h * width + w for h, w in places])
 
 
 def given_first(order: Tensor, given: Tensor) -> Tensor:
