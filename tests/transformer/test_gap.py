@@ -116,7 +116,7 @@ def test_a_text_behind_the_codes_sees_them_all() -> None:
     others = torch.where(torch.eye(36, dtype=torch.bool), (codes.flatten(1) + 1) % 60, codes.flatten(1))
     both = torch.cat((codes, others.view(36, *GRID)))
     found = Reading(model, both).log_probs([[9, 8]] * 37, range(37))
-    assert ((found[1:] - found[0]).abs() > 1e-5).all()
+    assert ((found[1:] - found[0]).abs() > 1e-3).all()
 
 
 def test_wrong_codes_and_drafts_are_wrong_in_both_of_their_slots() -> None:
